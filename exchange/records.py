@@ -1,0 +1,325 @@
+"""What travels: Record, Message, Delivery, Facet, Watermark, Reject, and the headers that carry a record's origin.
+
+A `Record` is made by `contracts.Contract.check` only: it cannot exist unchecked. `newer` is the one rule that decides
+which of two facets stands; it never looks at a clock.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from exchange.errors import Rejected
+from exchange.subjects import Subject
+
+WATERMARKS_TOPIC = "exchange.watermarks.v1"
+CHECKPOINTS_TOPIC = "exchange.audit.checkpoints.v1"
+
+
+def rejects_topic(department: str) -> str:
+    """The topic that takes what this department's connectors reject."""
+    return f"{department}.rejects.v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who said a record, and where it stands in what they said.
+
+    `source` is `<department>/<instance name>`; `epoch` grows each time the source starts afresh; `sequence` counts
+    within the epoch. No (source, epoch, sequence) ever stands for two values.
+    """
+
+    source: str
+    epoch: int
+    sequence: int
+
+    @property
+    def department(self) -> str:
+        return self.source.split("/", 1)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One value that has passed its contract. Made by `Contract.check` only.
+
+    `record_key` holds the record key's values as text, in the contract's order; empty for one record per subject.
+    `version` is the version field as an integer in the schema's own unit; `event_time` is aware UTC.
+    """
+
+    contract: str
+    major: int
+    subject: Subject
+    record_key: tuple[str, ...]
+    value: Mapping[str, Any]
+    version: int | None
+    event_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a Publisher sends. A `value` of None is a deletion."""
+
+    key: bytes
+    value: bytes | None
+    headers: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a Feed yields: a message with its place in the log. Untrusted: key, value and headers can be anything."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The headers of a record or a deletion, read (CloudEvents 1.0, Kafka protocol binding, binary content mode)."""
+
+    origin: Origin
+    type: str
+    event_time: datetime
+    version: int | None = None
+    traceparent: str | None = None
+
+    def headers(self) -> dict[str, bytes]:
+        """The message headers; the value's media type is Avro for records and deletions alike."""
+        out = {
+            "ce_specversion": "1.0",
+            "ce_id": f"{self.origin.sequence:020d}",
+            "ce_source": f"{self.origin.source}/{self.origin.epoch}",
+            "ce_type": self.type,
+            "ce_time": rfc3339(self.event_time),
+            "ce_sequence": f"{self.origin.sequence:020d}",
+            "content-type": "application/avro",
+        }
+        if self.version is not None:
+            out["exchange_version"] = str(self.version)
+        if self.traceparent is not None:
+            out["traceparent"] = self.traceparent
+        return {name: text.encode("ascii") for name, text in out.items()}
+
+    @classmethod
+    def read(cls, headers: Mapping[str, bytes]) -> Envelope:
+        """Parse a message's headers.
+
+        Raises Rejected, naming the header and never its value, if one is missing or malformed.
+        """
+
+        def text(name: str, limit: int = 256) -> str:
+            raw = headers.get(name)
+            if raw is None:
+                raise Rejected(f"header {name} is missing")
+            if len(raw) > limit or not raw.isascii():
+                raise Rejected(f"header {name} is not ASCII text of at most {limit} bytes")
+            return raw.decode("ascii")
+
+        def number(name: str, digits: str) -> int:
+            if not digits.removeprefix("-").isdigit() or len(digits) > 20:
+                raise Rejected(f"header {name} is not a whole number")
+            return int(digits)
+
+        source, _, epoch = text("ce_source").rpartition("/")
+        if source.count("/") != 1 or not all(source.split("/")):
+            raise Rejected("header ce_source is not <department>/<instance>/<epoch>")
+        try:
+            event_time = datetime.fromisoformat(text("ce_time"))
+        except ValueError:
+            raise Rejected("header ce_time is not an RFC 3339 time") from None
+        if event_time.tzinfo is None:
+            raise Rejected("header ce_time has no zone")
+        return cls(
+            origin=Origin(source, number("ce_source", epoch), number("ce_sequence", text("ce_sequence"))),
+            type=text("ce_type"),
+            event_time=event_time.astimezone(UTC),
+            version=number("exchange_version", text("exchange_version")) if "exchange_version" in headers else None,
+            traceparent=text("traceparent") if "traceparent" in headers else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Facet:
+    """The latest record under one (subject, contract, major, record key), with its origin.
+
+    `payload` is the record as canonical JSON text; None is a tombstone. `record_key` is the record key's hash, "" where
+    the contract has none. `event_time` is aware UTC.
+    """
+
+    subject_key: str
+    contract: str
+    major: int
+    record_key: str
+    payload: str | None
+    schema_id: int | None
+    origin: Origin
+    partition: int
+    offset: int
+    version: int | None
+    event_time: datetime
+
+    @property
+    def identity(self) -> tuple[str, str, int, str]:
+        return (self.subject_key, self.contract, self.major, self.record_key)
+
+    @property
+    def shown_version(self) -> int:
+        """The record version that a view shows: the version field, else the sequence."""
+        return self.origin.sequence if self.version is None else self.version
+
+
+def newer(candidate: Facet, standing: Facet) -> bool:
+    """Whether `candidate` replaces `standing`, both of one identity. Equal is a repeat and changes nothing.
+
+    In this order: the version where both have one and they differ; else, of one source, the greater epoch and then the
+    greater sequence; else log order. Never the wall clock.
+    """
+    if candidate.version is not None and standing.version is not None and candidate.version != standing.version:
+        return candidate.version > standing.version
+    if candidate.origin.source == standing.origin.source:
+        return (candidate.origin.epoch, candidate.origin.sequence) > (standing.origin.epoch, standing.origin.sequence)
+    return (candidate.partition, candidate.offset) > (standing.partition, standing.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """Until when a source says that it has told everything about a contract.
+
+    `contract` is `<department>.<dataset>`, `topic` its topic; `source` as in Origin; `as_of` aware UTC; `offsets` the
+    last offset that the source produced, per partition: the watermark counts once the positions have passed them.
+    """
+
+    contract: str
+    topic: str
+    source: str
+    epoch: int
+    as_of: datetime
+    offsets: Mapping[int, int]
+
+    @property
+    def key(self) -> bytes:
+        return f"{self.contract}/{self.source.split('/', 1)[1]}".encode()
+
+    def message(self) -> Message:
+        """The message for the watermarks topic."""
+        value = {
+            "contract": self.contract,
+            "topic": self.topic,
+            "source": self.source,
+            "epoch": self.epoch,
+            "as_of": rfc3339(self.as_of),
+            "offsets": {str(partition): offset for partition, offset in sorted(self.offsets.items())},
+        }
+        return Message(self.key, canonical(value).encode(), {"content-type": b"application/json"})
+
+    @classmethod
+    def read(cls, delivery: Delivery) -> Watermark:
+        """Parse a message of the watermarks topic. Raises Rejected if it is malformed."""
+        value = _json_object(delivery)
+        try:
+            as_of = datetime.fromisoformat(value["as_of"])
+            found = cls(
+                contract=_text(value["contract"]),
+                topic=_text(value["topic"]),
+                source=_text(value["source"]),
+                epoch=int(value["epoch"]),
+                as_of=as_of.astimezone(UTC),
+                offsets={int(partition): int(offset) for partition, offset in value["offsets"].items()},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise Rejected("the watermark is malformed") from None
+        if as_of.tzinfo is None or "/" not in found.source:
+            raise Rejected("the watermark has no zone or no instance name")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A record that was set aside, with its place and its reason.
+
+    One row per (source, epoch, sequence) where a connector rejected it, or per (topic, partition, offset) where
+    materialise did. `place` is for a person (`people.csv line 5`); `field` and `reason` never hold a value; `payload`
+    is JSON text for the owner's eyes only, without level 4 fields.
+    """
+
+    department: str
+    contract: str
+    place: str
+    field: str | None
+    reason: str
+    at: datetime
+    origin: Origin | None = None
+    topic: str | None = None
+    partition: int | None = None
+    offset: int | None = None
+    schema_id: int | None = None
+    payload: str | None = None
+
+    def message(self) -> Message:
+        """The message for the department's rejects topic; needs an origin. The headers hold nothing personal."""
+        if self.origin is None:
+            raise ValueError("only a connector's reject is published")
+        value = {
+            "contract": self.contract,
+            "place": self.place,
+            "field": self.field,
+            "reason": self.reason,
+            "at": rfc3339(self.at),
+            "schema_id": self.schema_id,
+            "payload": self.payload,
+        }
+        key = f"{self.origin.source}/{self.origin.epoch}/{self.origin.sequence:020d}".encode()
+        headers = Envelope(self.origin, f"{self.contract}.reject", self.at).headers()
+        return Message(key, canonical(value).encode(), headers | {"content-type": b"application/json"})
+
+    @classmethod
+    def read(cls, delivery: Delivery) -> Reject:
+        """Parse a message of a rejects topic. Raises Rejected if it is malformed."""
+        envelope, value = Envelope.read(delivery.headers), _json_object(delivery)
+        try:
+            return cls(
+                department=envelope.origin.department,
+                contract=_text(value["contract"]),
+                place=_text(value["place"]),
+                field=None if value["field"] is None else _text(value["field"]),
+                reason=_text(value["reason"]),
+                at=datetime.fromisoformat(value["at"]).astimezone(UTC),
+                origin=envelope.origin,
+                schema_id=None if value["schema_id"] is None else int(value["schema_id"]),
+                payload=None if value["payload"] is None else _text(value["payload"]),
+            )
+        except (KeyError, TypeError, ValueError):
+            raise Rejected("the reject is malformed") from None
+
+
+def rfc3339(moment: datetime) -> str:
+    """An aware time as RFC 3339 in UTC, ending in Z, with 3 digits of a second or 6 where 3 lose something."""
+    utc = moment.astimezone(UTC)
+    return utc.isoformat(timespec="microseconds" if utc.microsecond % 1000 else "milliseconds").replace("+00:00", "Z")
+
+
+def canonical(value: Any) -> str:
+    """JSON text with sorted keys and no blanks, for values whose numbers are small integers (RFC 8785 for those)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _json_object(delivery: Delivery) -> dict[str, Any]:
+    try:
+        value = json.loads(delivery.value or b"")
+    except (ValueError, RecursionError):
+        raise Rejected("the value is not JSON") from None
+    if not isinstance(value, dict):
+        raise Rejected("the value is not a JSON object")
+    return value

@@ -1,0 +1,233 @@
+"""Settings: one TOML file (`exchange.toml`), each value also by environment (`EXCHANGE_STORE__URL`).
+
+Relative paths and `sqlite:///` URLs are taken from the folder of the file. Secrets are `file:PATH` (mode 0600) or
+`env:NAME`, never the value itself.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from exchange.errors import SettingWrong
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ValueError("not a time zone of the IANA database, such as Asia/Shanghai") from None
+    return name
+
+
+def _secret_reference(text: str) -> str:
+    if not text.startswith(("file:", "env:")):
+        raise ValueError("a secret is written as file:PATH or env:NAME, never as the value itself")
+    return text
+
+
+TimeZone = Annotated[str, AfterValidator(_zone)]
+SecretReference = Annotated[str, AfterValidator(_secret_reference)]
+
+
+class Part(BaseModel):
+    """One table of exchange.toml. An unknown name is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BrokerSettings(Part):
+    """[broker] where the topics are."""
+
+    url: str = "sqlite:///data/topics.db"  # or kafka://host:port,host:port
+    partitions: int = Field(
+        default=12, ge=1, le=10_000
+    )  # of each contract topic, fixed at creation; SQLite topics have one
+    replication: int = Field(default=1, ge=1, le=16)
+    properties: dict[str, str | int | float | bool] = {}  # handed to librdkafka: TLS, SASL
+
+
+class StoreSettings(Part):
+    """[store] where facets, positions, rejects, schemas and bundles are."""
+
+    url: str = "sqlite:///data/store.db"  # or postgresql://user@host/database
+    options: dict[str, str | int | float | bool] = {}  # handed to the driver
+
+
+class AuditSettings(Part):
+    """[audit] where the audit log is, and who writes it."""
+
+    url: str | None = None  # unset: audit.db beside a SQLite store, else the store's database
+    writer: str = Field(default="gateway-1", pattern=r"^[a-z0-9-]{1,40}$")  # each gateway process has a name of its own
+
+
+class KeySettings(Part):
+    """[keys] the secrets; `exchange init` makes the files."""
+
+    bus: SecretReference = "file:keys/bus.key"
+    bus_kid: str = Field(default="k1", pattern=r"^[a-z0-9]{1,8}$")
+    audit: SecretReference = "file:keys/audit.key"
+    audit_kid: str = Field(default="a1", pattern=r"^[a-z0-9]{1,8}$")
+    signing: SecretReference = "file:keys/signing.pem"
+    former_signing: list[SecretReference] = []  # public halves of old keys stay published
+
+
+class IssuerSettings(Part):
+    """[[issuers]] an OIDC issuer whose tokens are accepted."""
+
+    issuer: str
+    discovery: str | None = None  # where the discovery document is fetched, if not at the issuer's own address
+    typ: list[str] = ["at+jwt"]
+    algorithms: list[str] = ["RS256", "ES256", "PS256", "EdDSA", "Ed25519"]
+    max_lifetime_s: int = Field(default=600, ge=1, le=86_400)
+    client_claims: list[str] = ["client_id", "azp"]  # the first one present names the client
+    person_subjects: bool = False  # whether `sub` names a person (an officer) where it differs from the client
+
+
+class DevIssuerSettings(Part):
+    """[dev_issuer] the built-in token issuer: runs only while every listener is on loopback."""
+
+    enabled: bool = True
+    key: SecretReference = "file:keys/issuer.pem"
+    clients: Path = Path("dev-clients.toml")  # client id -> secret or public JWK; 0600
+    lifetime_s: int = Field(default=600, ge=1, le=3_600)
+
+
+class GatewaySettings(Part):
+    """[gateway] the HTTP edge."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65_535)
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(default=9464, ge=0, le=65_535)
+    public_url: str | None = None  # as clients see it; unset: http://host:port
+    audience: str = "exchange"
+
+
+class MaterialiseSettings(Part):
+    """[materialise] the second verb's process."""
+
+    group: str = "exchange.materialise"
+    batch: int = Field(default=5_000, ge=1, le=100_000)  # records in one transaction at most
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(default=9465, ge=0, le=65_535)
+
+
+class RejectSettings(Part):
+    """[rejects] what was set aside."""
+
+    keep_days: int = Field(default=30, ge=1, le=3_650)
+
+
+class Settings(BaseSettings):
+    """exchange.toml."""
+
+    model_config = SettingsConfigDict(extra="forbid", env_prefix="EXCHANGE_", env_nested_delimiter="__", frozen=True)
+
+    city: str = "Exchange"
+    timezone: TimeZone = "Asia/Shanghai"
+    schemas: Path = Path("schemas")
+    policies: Path = Path("policies")
+    connectors: Path = Path("connectors.d")
+    data: Path = Path("data")
+    broker: BrokerSettings = BrokerSettings()
+    store: StoreSettings = StoreSettings()
+    audit: AuditSettings = AuditSettings()
+    keys: KeySettings = KeySettings()
+    issuers: list[IssuerSettings] = []
+    dev_issuer: DevIssuerSettings = DevIssuerSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    materialise: MaterialiseSettings = MaterialiseSettings()
+    rejects: RejectSettings = RejectSettings()
+    log: Literal["json", "console"] = "console"
+    root: Path = Field(default=Path(), exclude=True)  # the folder of the file; set by `load`
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment first, then what `load` read from the file."""
+        return (env_settings, init_settings)
+
+    @classmethod
+    def load(cls, file: Path) -> Settings:
+        """Read the file and the environment. Raises SettingWrong naming file, setting and what to do."""
+        try:
+            table = tomllib.loads(file.read_text("utf-8"))
+        except FileNotFoundError:
+            raise SettingWrong(f"{file} does not exist; `exchange init` makes one") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SettingWrong(f"{file} cannot be read as TOML: {error}") from None
+        try:
+            return cls(**table, root=file.resolve().parent)
+        except ValidationError as error:
+            raise SettingWrong(f"{file}: {explain(error)}") from None
+
+    def path(self, path: Path) -> Path:
+        """A path of the settings, made absolute from the folder of the file."""
+        return self.root / path
+
+    def url(self, url: str) -> str:
+        """A URL of the settings; `sqlite:///relative` is made absolute from the folder of the file."""
+        prefix = "sqlite:///"
+        return prefix + str(self.root / url.removeprefix(prefix)) if url.startswith(prefix) else url
+
+    @property
+    def audit_url(self) -> str:
+        """Where the audit log is: its own file beside a SQLite store, else the store's database."""
+        if self.audit.url is not None:
+            return self.url(self.audit.url)
+        store = self.url(self.store.url)
+        prefix = "sqlite:///"
+        if not store.startswith(prefix):
+            return store
+        return prefix + str(Path(store.removeprefix(prefix)).with_name("audit.db"))
+
+    def secret(self, name: str, reference: str) -> bytes:
+        """The bytes of a secret. Raises SettingWrong naming the setting; the value is in no error."""
+        return read_secret(name, reference, self.root)
+
+
+def read_secret(name: str, reference: str, root: Path) -> bytes:
+    """The bytes behind `file:PATH` (only readable by its owner) or `env:NAME`.
+
+    Raises SettingWrong naming the setting `name`, what was found and what to do.
+    """
+    kind, _, where = reference.partition(":")
+    if kind == "env":
+        value = os.environ.get(where)
+        if not value:
+            raise SettingWrong(f"{name}: the environment variable {where} is not set")
+        return value.encode()
+    file = root / where
+    try:
+        mode = file.stat().st_mode
+        value_bytes = file.read_bytes()
+    except OSError as error:
+        raise SettingWrong(f"{name}: {file} cannot be read ({error.strerror}); `exchange init` makes keys") from None
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise SettingWrong(f"{name}: {file} can be read by others (mode {stat.S_IMODE(mode):04o}); run chmod 600 on it")
+    if not value_bytes.strip():
+        raise SettingWrong(f"{name}: {file} is empty")
+    return value_bytes
+
+
+def explain(error: ValidationError) -> str:
+    """What a person needs of a validation error: each setting and its reason, never the value found."""
+    problems = error.errors(include_url=False, include_input=False, include_context=False)
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'the file'}: {problem['msg'].removeprefix('Value error, ')}"
+        for problem in problems
+    )

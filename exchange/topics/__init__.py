@@ -1,0 +1,128 @@
+"""Topics: the log between those who publish and those who materialise.
+
+In reading order:
+
+    __init__   the protocols Broker, Publisher, Feed and what they promise
+    sqlite     a durable topic for one machine: one file, one partition a topic, many processes
+    (exchange.kafka implements the same protocols on Apache Kafka)
+
+One conformance suite, tests/test_topics.py, runs over every implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from exchange.records import Delivery, Message
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """How a topic is created. `partitions` is fixed at creation; `compacted` keeps the newest message of each key."""
+
+    name: str
+    partitions: int = 12
+    replication: int = 1
+    compacted: bool = True
+    retention_days: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as it stands: `id` changes when it is re-created; per partition the earliest and the next offset."""
+
+    name: str
+    id: str
+    bounds: Mapping[int, tuple[int, int]]
+
+
+class Publisher(Protocol):
+    """Sends messages to topics.
+
+    *Durability*: when `publish` returns, every message is acknowledged and durable (Kafka: acks=all by the in-sync
+    replicas, idempotent producer; SQLite: committed with synchronous=FULL). *Order*: messages of one key keep the order
+    of the calls. *Blocking*: `publish` blocks until all are acknowledged. *Retry*: on BrokerUnavailable any part of the
+    batch may have been stored; the caller sends the same messages again (readers drop repeats by origin).
+    """
+
+    def publish(self, topic: str, messages: Sequence[Message]) -> list[tuple[int, int]]:
+        """Send a batch to a topic that exists; return (partition, offset) for each message, in order.
+
+        Raises BrokerUnavailable; TopicChanged if the topic does not exist; ValueError for a key or value over 1 MiB.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the connection. What `publish` returned for stays durable."""
+        ...
+
+
+class Assignments(Protocol):
+    """What a Feed's owner is told. Called from inside `poll` and `close`, on the thread that calls them."""
+
+    def assigned(self, topic: str, partition: int, topic_id: str) -> int:
+        """This partition is ours from now on; answer the offset to read next (from the store, never the broker)."""
+        ...
+
+    def revoked(self, topic: str, partition: int) -> None:
+        """This partition is no longer ours; nothing of it may be written any more."""
+        ...
+
+
+class Feed(Protocol):
+    """Reads topics as one member of a consumer group.
+
+    *Order*: deliveries of one partition come in offset order without gaps other than compaction's. *Position*: reading
+    starts where `Assignments.assigned` says. *Ownership*: a partition has one owner in the group; when a member dies
+    another takes over within seconds. *Blocking*: `poll` returns as soon as anything is there.
+    """
+
+    def poll(self, limit: int, timeout: float) -> list[Delivery]:
+        """At most `limit` deliveries, waiting at most `timeout` seconds for the first one.
+
+        Raises BrokerUnavailable; TopicChanged if a topic was re-created, truncated past our position, or its number of
+        partitions changed.
+        """
+        ...
+
+    def pause(self, topic: str, partition: int, offset: int, seconds: float) -> None:
+        """Deliver this partition again from `offset`, at the earliest after `seconds`; other partitions go on."""
+        ...
+
+    def committed(self, positions: Mapping[tuple[str, int], int]) -> None:
+        """Tell the broker how far we are, for lag displays only. Never raises."""
+        ...
+
+    def lag(self) -> dict[tuple[str, int], int]:
+        """Messages between our position and the end, for each partition that is ours."""
+        ...
+
+    def close(self) -> None:
+        """Leave the group; `revoked` is called for each partition that was ours."""
+        ...
+
+
+class Broker(Protocol):
+    """A broker: makes topics, publishers and feeds."""
+
+    def ensure(self, spec: TopicSpec) -> None:
+        """Create the topic if it does not exist; an existing one is left as it is. Raises BrokerUnavailable."""
+        ...
+
+    def state(self, topic: str) -> TopicState | None:
+        """The topic as it stands, None if there is none. Raises BrokerUnavailable."""
+        ...
+
+    def publisher(self) -> Publisher: ...
+
+    def feed(self, group: str, topics: Sequence[str], assignments: Assignments) -> Feed:
+        """Join a consumer group that reads these topics; `topics` must exist."""
+        ...
+
+    def read(self, topic: str) -> Iterator[Delivery]:
+        """Every message from the earliest to the present end, once, outside any group. Ends at that end."""
+        ...
+
+    def close(self) -> None: ...
