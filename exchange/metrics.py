@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-# --- publish: one series for each contract and connector instance of this process --------------------------------------
+# --- publish: one series for each contract and connector instance of this process
 
 # Rows read from the source, by what became of them: published, unchanged, deleted, rejected.
 ROWS = Counter("exchange_publish_rows", "Rows by outcome", ["contract", "connector", "outcome"])
 # Seconds from handing a batch to the topic until all of it was acknowledged.
 PUBLISH_SECONDS = Histogram("exchange_publish_batch_seconds", "Time to acknowledge a batch", ["contract"])
 
-# --- materialise: one series for each topic of this process ------------------------------------------------------------
+# --- materialise: one series for each topic of this process
 
 # Messages taken from the topic, by what became of them: applied, repeat (an older or equal record), rejected.
 MATERIALISED = Counter("exchange_materialise_records", "Messages by outcome", ["topic", "outcome"])
@@ -28,7 +28,7 @@ WATERMARK = Gauge(
     "exchange_watermark_timestamp_seconds", "Until when a source has told everything", ["contract", "source"]
 )
 
-# --- disclose: this gateway process -------------------------------------------------------------------------------------
+# --- disclose: this gateway process
 
 # Decisions by outcome: own, agreement, open (permitted by), denied, error.
 DECISIONS = Counter("exchange_decisions", "Decisions by outcome", ["outcome"])
