@@ -1,0 +1,53 @@
+# The two commands of README: `make demo` and `make test`. Each sets up what it needs with Python 3.11, venv and pip.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV_VERSION := 0.13.9
+UV := .uv/bin/uv
+RUN := .venv/bin/
+SERVICES := .services
+ARGS ?=
+
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: demo test test-services test-all lint format types bench services-start services-stop clean
+
+demo: .venv/.locked  ## a city on this machine: publish, materialise, disclose, verify (ARGS=--once, ARGS=--json)
+	$(RUN)exchange demo $(ARGS)
+
+test: .venv/.locked  ## everything that needs no service, in under five minutes
+	$(RUN)pytest $(ARGS)
+
+test-services: .venv/.locked  ## the suites against real Apache Kafka and PostgreSQL, and the slow ones
+	$(RUN)python deploy/local/services.py run --dir $(SERVICES) -- \
+		env EXCHANGE_TEST_REQUIRED=1 $(RUN)pytest -m "services or slow" --durations=10 $(ARGS)
+
+lint: .venv/.locked  ## ruff, formatting and mypy, as CI runs them
+	$(RUN)ruff check .
+	$(RUN)ruff format --check .
+	$(RUN)mypy
+
+format: .venv/.locked
+	$(RUN)ruff check --fix .
+	$(RUN)ruff format .
+
+bench: .venv/.locked  ## side-by-side measurements; ratios in one run
+	$(UV) sync --quiet --locked --python $(PYTHON) --group bench
+	$(RUN)python deploy/local/services.py run --dir $(SERVICES) -- $(RUN)python -m bench $(ARGS)
+
+services-start: .venv/.locked  ## Apache Kafka and PostgreSQL on loopback, for trying
+	$(RUN)python deploy/local/services.py start --dir $(SERVICES)
+
+services-stop: .venv/.locked
+	$(RUN)python deploy/local/services.py stop --dir $(SERVICES)
+
+clean:
+	rm -rf .venv .uv .services .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/.locked: uv.lock pyproject.toml $(UV)
+	$(UV) sync --quiet --locked --python $(PYTHON)
+	@touch $@
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; make PYTHON=/path/to/python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)

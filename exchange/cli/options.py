@@ -1,0 +1,44 @@
+"""What every command shares: where the settings are, and the exit status of each kind of error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from exchange import logs
+from exchange.errors import CallerError, ExchangeError, OperatorError, PublisherError, TryLater
+from exchange.settings import Settings
+
+Config = Annotated[
+    Path, typer.Option("--config", "-c", envvar="EXCHANGE_CONFIG", help="The settings file.", show_default=True)
+]
+CONFIG = Path("exchange.toml")
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
+
+# sysexits.h, so that a supervisor can tell what can be tried again from what a person must mend.
+STATUS: tuple[tuple[type[ExchangeError], int], ...] = (
+    (PublisherError, 65),  # EX_DATAERR
+    (CallerError, 64),  # EX_USAGE
+    (TryLater, 75),  # EX_TEMPFAIL
+    (OperatorError, 78),  # EX_CONFIG
+)
+
+
+def load(config: Path) -> Settings:
+    """The settings of a command, with its logs set up. Raises SettingWrong."""
+    settings = Settings.load(config)
+    logs.configure(settings.log)
+    return settings
+
+
+def exit_status(error: ExchangeError) -> int:
+    """The exit status for an error that ended a command."""
+    return next((status for kind, status in STATUS if isinstance(error, kind)), 70)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    typer.echo(json.dumps(document, ensure_ascii=False, indent=2, default=str))

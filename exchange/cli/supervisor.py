@@ -1,0 +1,115 @@
+"""Keeps the processes of one machine running: starts them, restarts what ends, stops all of them in order.
+
+A process that ends is started again after 0.2 s, then twice as long, at most 5 s; one that ran for a minute counts as
+new. Should the supervisor itself be killed, the kernel ends its children (PR_SET_PDEATHSIG), so none is left behind.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+log = structlog.get_logger()
+
+FIRST_DELAY = 0.2
+LAST_DELAY = 5.0
+SETTLED = 60.0
+GRACE = 10.0
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(slots=True)
+class Child:
+    """One process: how it is started, and how it has fared."""
+
+    name: str
+    command: Sequence[str]
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    restarts: int = 0
+    delay: float = FIRST_DELAY
+    due: float = field(default=0.0)
+
+
+class Supervisor:
+    """Starts the commands in the order given and watches them until `stop`."""
+
+    def __init__(self, commands: Mapping[str, Sequence[str]], *, quiet: bool = False) -> None:
+        self.children = [Child(name, command) for name, command in commands.items()]
+        self._output = subprocess.DEVNULL if quiet else None
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Start every process once."""
+        for child in self.children:
+            self._spawn(child)
+
+    def watch(self) -> None:
+        """Restart what ends, until `stop`; then end all of them."""
+        try:
+            while not self._stopping.wait(0.1):
+                self.look()
+        finally:
+            self.end()
+
+    def look(self) -> None:
+        """One look at every process: note what ended, start again what is due."""
+        now = time.monotonic()
+        for child in self.children:
+            if child.process is not None and (status := child.process.poll()) is not None:
+                child.process = None
+                child.delay = FIRST_DELAY if now - child.started > SETTLED else min(child.delay * 2, LAST_DELAY)
+                child.due = now + child.delay
+                child.restarts += 1
+                log.warning("process ended", process=child.name, status=status, again_in_s=child.delay)
+            if child.process is None and now >= child.due:
+                self._spawn(child)
+
+    def stop(self) -> None:
+        """End the watch; may be called from a signal handler."""
+        self._stopping.set()
+
+    def end(self) -> None:
+        """SIGTERM to all in reverse order, SIGKILL to whatever is left after the grace."""
+        running = [child.process for child in reversed(self.children) if child.process is not None]
+        for process in running:
+            process.terminate()
+        deadline = time.monotonic() + GRACE
+        for process in running:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def pids(self) -> dict[str, int]:
+        """The process ids of what runs now, by name."""
+        return {child.name: child.process.pid for child in self.children if child.process is not None}
+
+    def _spawn(self, child: Child) -> None:
+        child.started = time.monotonic()
+        child.process = subprocess.Popen(  # noqa: S603  the command is ours, from exchange_command
+            child.command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
+            preexec_fn=_die_with_parent,
+        )
+
+
+def exchange_command(*arguments: str) -> list[str]:
+    """How this installation's `exchange` is started as a process."""
+    return [sys.executable, "-m", "exchange.cli", *arguments]
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
