@@ -84,6 +84,10 @@ class NotFound(CallerError):
     """There is no such thing here"""
 
 
+class UnknownSchema(NotFound):
+    """The schema registry does not know this schema id"""
+
+
 class Conflict(CallerError):
     """The request conflicts with one that is under way"""
 
@@ -148,6 +152,10 @@ class Fenced(OperatorError):
 
 class SchemaOutdated(OperatorError):
     """The database's tables are not those of this version"""
+
+
+class StoreRefused(OperatorError):
+    """The database refused a statement that should have passed; this is a defect"""
 
 
 class UnsafeSQLite(OperatorError):
