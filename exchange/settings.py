@@ -79,13 +79,20 @@ class KeySettings(Part):
     former_signing: list[SecretReference] = []  # public halves of old keys stay published
 
 
+# Signatures with a public key only: with HS* whoever can verify can sign (RFC 8725 section 3.1).
+SigningAlgorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"
+]
+
+
 class IssuerSettings(Part):
     """[[issuers]] an OIDC issuer whose tokens are accepted."""
 
-    issuer: str
+    issuer: str  # compared exactly with a token's `iss`
     discovery: str | None = None  # where the discovery document is fetched, if not at the issuer's own address
+    jwks: str | None = None  # where the keys are fetched, if not where the discovery document says
     typ: list[str] = ["at+jwt"]
-    algorithms: list[str] = ["RS256", "ES256", "PS256", "EdDSA", "Ed25519"]
+    algorithms: list[SigningAlgorithm] = ["RS256", "ES256", "PS256", "EdDSA", "Ed25519"]
     max_lifetime_s: int = Field(default=600, ge=1, le=86_400)
     client_claims: list[str] = ["client_id", "azp"]  # the first one present names the client
     person_subjects: bool = False  # whether `sub` names a person (an officer) where it differs from the client
