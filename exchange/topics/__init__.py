@@ -3,7 +3,7 @@
 In reading order:
 
     __init__   the protocols Broker, Publisher, Feed and what they promise
-    sqlite     a durable topic for one machine: one file, one partition a topic, many processes
+    sqlite     durable topics for one machine: one file, one partition a topic, many processes
     (exchange.kafka implements the same protocols on Apache Kafka)
 
 One conformance suite, tests/test_topics.py, runs over every implementation.
@@ -11,22 +11,39 @@ One conformance suite, tests/test_topics.py, runs over every implementation.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from exchange.records import Delivery, Message
 
+MESSAGE_LIMIT = 1024 * 1024  # bytes of a key, and of a value
+HEADERS_LIMIT = 64 * 1024  # bytes of all headers of a message
+
+COMPACTION_HOURS = 24  # a message whose key has a newer one is gone after at most about this time
+DELETIONS_DAYS = 30  # how long a deletion stays in a compacted topic: no reader may be away longer
+
+_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """How a topic is created. `partitions` is fixed at creation; `compacted` keeps the newest message of each key."""
+    """How a topic is created. `partitions` is fixed at creation.
+
+    `compacted` keeps the newest message of each key (older ones go after COMPACTION_HOURS, deletions after
+    DELETIONS_DAYS); `retention_days` drops every message after that time; neither: everything is kept.
+    """
 
     name: str
     partitions: int = 12
     replication: int = 1
     compacted: bool = True
     retention_days: int | None = None
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or self.name in (".", ".."):
+            raise ValueError("a topic's name has 1 to 249 letters, digits, dots, underscores and hyphens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +55,18 @@ class TopicState:
     bounds: Mapping[int, tuple[int, int]]
 
 
+def check_message(message: Message) -> None:
+    """Raise ValueError, naming no value, for a message that no topic takes."""
+    if len(message.key) > MESSAGE_LIMIT:
+        raise ValueError("the message's key is over 1 MiB")
+    if message.value is not None and len(message.value) > MESSAGE_LIMIT:
+        raise ValueError("the message's value is over 1 MiB")
+    if sum(map(len, message.headers)) + sum(map(len, message.headers.values())) > HEADERS_LIMIT:
+        raise ValueError("the message's headers are over 64 KiB")
+
+
 class Publisher(Protocol):
-    """Sends messages to topics.
+    """Sends messages to topics. One call at a time; the calls may come from different threads.
 
     *Durability*: when `publish` returns, every message is acknowledged and durable (Kafka: acks=all by the in-sync
     replicas, idempotent producer; SQLite: committed with synchronous=FULL). *Order*: messages of one key keep the order
@@ -50,7 +77,8 @@ class Publisher(Protocol):
     def publish(self, topic: str, messages: Sequence[Message]) -> list[tuple[int, int]]:
         """Send a batch to a topic that exists; return (partition, offset) for each message, in order.
 
-        Raises BrokerUnavailable; TopicChanged if the topic does not exist; ValueError for a key or value over 1 MiB.
+        Raises BrokerUnavailable; TopicChanged if the topic does not exist; ValueError, before anything is sent, for a
+        key or value over 1 MiB or headers over 64 KiB.
         """
         ...
 
@@ -63,7 +91,11 @@ class Assignments(Protocol):
     """What a Feed's owner is told. Called from inside `poll` and `close`, on the thread that calls them."""
 
     def assigned(self, topic: str, partition: int, topic_id: str) -> int:
-        """This partition is ours from now on; answer the offset to read next (from the store, never the broker)."""
+        """This partition is ours from now on; answer the offset to read next (from the store, never the broker).
+
+        0 means from the earliest message that is there. What this raises comes out of `poll`; the partition waits, and
+        the next `poll` asks again.
+        """
         ...
 
     def revoked(self, topic: str, partition: int) -> None:
@@ -72,7 +104,7 @@ class Assignments(Protocol):
 
 
 class Feed(Protocol):
-    """Reads topics as one member of a consumer group.
+    """Reads topics as one member of a consumer group. One call at a time.
 
     *Order*: deliveries of one partition come in offset order without gaps other than compaction's. *Position*: reading
     starts where `Assignments.assigned` says. *Ownership*: a partition has one owner in the group; when a member dies
@@ -82,8 +114,9 @@ class Feed(Protocol):
     def poll(self, limit: int, timeout: float) -> list[Delivery]:
         """At most `limit` deliveries, waiting at most `timeout` seconds for the first one.
 
-        Raises BrokerUnavailable; TopicChanged if a topic was re-created, truncated past our position, or its number of
-        partitions changed.
+        Raises BrokerUnavailable; TopicChanged, from then on in every call, if a topic was re-created, truncated past
+        our position, or its number of partitions changed; whatever `assigned` raised. Nothing that was read is lost
+        with it: deliveries are returned first, the error comes from the next call.
         """
         ...
 
@@ -118,11 +151,24 @@ class Broker(Protocol):
     def publisher(self) -> Publisher: ...
 
     def feed(self, group: str, topics: Sequence[str], assignments: Assignments) -> Feed:
-        """Join a consumer group that reads these topics; `topics` must exist."""
+        """Join a consumer group that reads these topics.
+
+        Raises TopicChanged if one of them does not exist; BrokerUnavailable.
+        """
         ...
 
     def read(self, topic: str) -> Iterator[Delivery]:
-        """Every message from the earliest to the present end, once, outside any group. Ends at that end."""
+        """Every message from the earliest to the present end, once, outside any group. Ends at that end.
+
+        Raises TopicChanged if there is no such topic; BrokerUnavailable.
+        """
+        ...
+
+    def tidy(self) -> None:
+        """Drop what compaction and retention allow. Kafka does so by itself; on SQLite some process calls this hourly.
+
+        Raises BrokerUnavailable.
+        """
         ...
 
     def close(self) -> None: ...

@@ -1,0 +1,95 @@
+"""One Apache Kafka server in KRaft mode, broker and controller in one process, from the jars of pom.xml."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import signal
+import uuid
+from pathlib import Path
+
+from processes import PATIENCE, Process, Refused, answers, free_port, run, say, tail, wait
+
+HERE = Path(__file__).resolve().parent
+JARS = HERE.parent.parent / ".services" / "jars"  # shared by all folders of data
+HEAP = "512m"
+
+PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+controller.quorum.voters=1@127.0.0.1:{controller}
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+"""
+
+
+class Kafka:
+    """Its data, ports, pid and log are in `folder/kafka`."""
+
+    name = "kafka"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "kafka"
+        self.process = Process(self.folder / "pid")
+        self.log = self.folder / "server.log"
+
+    def lines(self, product: bool) -> dict[str, str]:
+        """The variables that name it: the product's setting, or the tests' variable."""
+        server = f"127.0.0.1:{(self.folder / 'port').read_text()}"
+        return {"EXCHANGE_BROKER__URL": f"kafka://{server}"} if product else {"EXCHANGE_TEST_KAFKA": server}
+
+    def start(self) -> None:
+        """Start it and wait until it answers. Raises Refused."""
+        java = shutil.which("java")
+        if java is None:
+            raise Refused("Kafka needs Java 17 or newer: install Debian's package openjdk-17-jre-headless")
+        _resolve_jars()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        data, config = self.folder / "data", self.folder / "server.properties"
+        port, controller = free_port(self.folder / "port"), free_port(self.folder / "controller-port")
+        config.write_text(PROPERTIES.format(port=port, controller=controller, data=data))
+        program = [java, f"-Xmx{HEAP}", f"-Xms{HEAP}", "-Djava.awt.headless=true"]
+        program += ["-Dorg.slf4j.simpleLogger.showDateTime=true", "-cp", f"{JARS}/*"]
+        if not (data / "meta.properties").exists():
+            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+            done = run([*program, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)])
+            if done.returncode:
+                raise Refused(f"Kafka's storage could not be formatted:\n{done.stdout}{done.stderr}")
+        self.process.start([*program, "kafka.Kafka", str(config)], self.log)
+        if not wait(lambda: self.process.running() is None or answers(port), PATIENCE):
+            self.stop()
+        if self.process.running() is None:
+            raise Refused(f"Kafka did not start; the end of {self.log}:\n{tail(self.log)}")
+
+    def stop(self) -> None:
+        """Stop it and wait for its end."""
+        self.process.stop(signal.SIGTERM)
+
+
+def _resolve_jars() -> None:
+    """Fetch the jars of pom.xml, if they are not there yet or the pom has changed since."""
+    pom, mark = HERE / "pom.xml", JARS / "pom.xml"
+    if mark.exists() and mark.read_bytes() == pom.read_bytes():
+        return
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise Refused("Kafka's jars are fetched with Maven: install Debian's package maven")
+    say("fetching Apache Kafka's jars with Maven (once)")
+    shutil.rmtree(JARS, ignore_errors=True)
+    JARS.mkdir(parents=True)
+    goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={JARS}"]
+    done = run([maven, "-q", "-B", "-f", str(pom), *goal])
+    if done.returncode:
+        raise Refused(f"Maven could not resolve {pom}:\n{done.stdout}{done.stderr}")
+    mark.write_bytes(pom.read_bytes())
