@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.services import fresh_postgres, kafka_servers, postgres_url
+
+__all__ = ["fresh_postgres", "kafka_servers", "postgres_url"]
+
 
 @pytest.fixture
 def anyio_backend() -> str:
