@@ -1,0 +1,35 @@
+"""Contracts: what a department promises about one dataset, loaded from an Avro schema with an `exchange` property.
+
+In reading order:
+
+    wire           limits, variable-length integers, the framing around a datum
+    node           what every type can do; the one mapping between native values and JSON
+    scalars, logical, containers   one class per Avro type, with all the rules of that type
+    problems       why a contract is refused, every reason with its path
+    schema         reads the types; terms reads the `exchange` property
+    compatibility  what a newer version breaks
+    contract       Contract: check, encode, decode, from_json, to_json, breaks
+    catalogue      contracts as files: load, load_catalogue
+
+Values that `check` has passed go to fastavro to be written. Bytes are read by our own nodes: a datum can come from
+anybody, and fastavro reads an enum or union index of -1 as the last one, takes bytes left over, trusts counts and
+lengths, and has no limit.
+"""
+
+from exchange.contracts.catalogue import Catalogue, load, load_catalogue
+from exchange.contracts.contract import Contract, Field, WriterSchema
+from exchange.contracts.terms import Sharing
+from exchange.contracts.wire import MAX_VALUE_BYTES, frame, unframe
+
+__all__ = [
+    "MAX_VALUE_BYTES",
+    "Catalogue",
+    "Contract",
+    "Field",
+    "Sharing",
+    "WriterSchema",
+    "frame",
+    "load",
+    "load_catalogue",
+    "unframe",
+]
