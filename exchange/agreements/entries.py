@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -19,6 +19,10 @@ from exchange.agreements import masks
 from exchange.agreements.conditions import literal
 from exchange.agreements.files import Place
 from exchange.agreements.model import Agreement, Client, Condition, Op, Purpose, Scope, Terms
+from exchange.errors import Rejected
+
+if TYPE_CHECKING:
+    from exchange.contracts import Contract
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9-]{0,62}", re.ASCII)
 
@@ -30,8 +34,9 @@ Shown = Literal["plain"] | masks.MaskName
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What agreements and clients are checked against."""
+    """What agreements are checked against: the contracts with their terms, by (name, major), and the purposes."""
 
+    contracts: Mapping[tuple[str, int], Contract]
     terms: Mapping[tuple[str, int], Terms]
     purposes: Mapping[str, Purpose]
     zone: ZoneInfo
@@ -156,7 +161,7 @@ def agreements(table: Mapping[str, Any], owner: str, known: Known, file: Place) 
                 major=entry.major,
                 fields=_fields(entry, granted, place.inside("fields")),
                 purpose=entry.purpose,
-                condition=_condition(entry, granted, place),
+                condition=_condition(entry, known.contracts[entry.contract, entry.major], place),
                 quota=entry.quota,
                 from_=span[0],
                 until=span[1],
@@ -200,7 +205,8 @@ def _fields(entry: _AgreementEntry, granted: Terms, place: Place) -> dict[str, m
     return fields
 
 
-def _condition(entry: _AgreementEntry, granted: Terms, agreement: Place) -> tuple[Condition, ...]:
+def _condition(entry: _AgreementEntry, granted: Contract, agreement: Place) -> tuple[Condition, ...]:
+    """The row condition, each literal one that a record of the contract could hold."""
     condition = []
     for number, (name, op, given) in enumerate(entry.condition, 1):
         place = agreement.inside(f"condition {number}")
@@ -213,8 +219,13 @@ def _condition(entry: _AgreementEntry, granted: Terms, agreement: Place) -> tupl
             continue
         try:
             typed = literal(field.type, term.op, term.literal)
+            for one in typed if isinstance(typed, tuple) else (typed,):
+                granted.parse_field(term.field, one)
         except ValueError as error:
             place.refuse(f"{term.field}: {error}")
+            continue
+        except Rejected as error:
+            place.refuse(f"{error.detail}; no record could match")
             continue
         condition.append(Condition(field=term.field, op=term.op, literal=typed))
     return tuple(condition)

@@ -36,7 +36,7 @@ def load_bundle(policies: Path, catalogue: Catalogue, zone: str) -> Bundle:
     purposes = entries.purposes(read_toml(root / PURPOSES, root, reasons) or {}, terms, reasons.at(root / PURPOSES))
     clients = entries.clients(read_toml(root / CLIENTS, root, reasons) or {}, purposes, reasons.at(root / CLIENTS))
     granted: list[tuple[Place, Agreement]] = []
-    known = entries.Known(terms, purposes, where)
+    known = entries.Known(catalogue.contracts, terms, purposes, where)
     for department in sorted(departments):
         granted += _granted(root, department, known, reasons)
     entries.refuse_overlaps(granted)

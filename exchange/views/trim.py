@@ -1,0 +1,132 @@
+"""A facet without anything that the decision does not give.
+
+The payload is canonical JSON text as `contracts` wrote it with the record's own schema. A field is found by its present
+name, then by its aliases; one that is not there is absent, and absent is not null. A row that fails a term of the
+decision's condition is as if it did not exist, and so is a deletion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from exchange.agreements import FieldTerms, Terms, masks
+from exchange.agreements.conditions import Test, compiled
+from exchange.decisions import Decision
+from exchange.errors import StoreUnavailable
+from exchange.records import Facet
+
+_ABSENT = object()
+_NEVER = 4  # the level that nobody sees
+
+Find = Callable[[Mapping[str, Any]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """What of a facet may be shown: permitted fields only, masked, and who said it.
+
+    It holds no subject key, no record key, no offset: nothing from which more could be told. `values` are JSON values
+    in the contract's order; `masked` names those that a mask has changed. `source` is `<department>/<instance>`.
+    """
+
+    contract: str
+    major: int
+    source: str
+    department: str
+    version: int
+    event_time: datetime
+    values: Mapping[str, Any]
+    masked: frozenset[str]
+
+
+class Trimmer:
+    """Trims facets of one contract and major under one decision. Cheap to make; made once for many facets."""
+
+    def __init__(self, decision: Decision, terms: Terms) -> None:
+        """Raises ValueError if decision and terms are not of one contract and major."""
+        if (decision.contract, decision.major) != (terms.contract, terms.major):
+            raise ValueError("the decision is not about these terms")
+        self._of = (terms.contract, terms.major)
+        self._shown: list[tuple[str, Find, masks.MaskName | None]] = []
+        self._tests: list[tuple[Find, Test]] = []
+        self._allowed = decision.allowed
+        for name, mask in decision.fields.items():
+            field = terms.fields.get(name)
+            if field is not None and field.level < _NEVER:  # one that nobody classified is level 4
+                self._shown.append((name, _finder(field, terms), mask))
+        for condition in decision.condition:
+            field = terms.fields[condition.field]
+            self._tests.append((_finder(field, terms), compiled(condition, field.type)))
+        self._masked = frozenset(name for name, _, mask in self._shown if mask is not None)
+
+    def __call__(self, facet: Facet) -> Trimmed | None:
+        """What may be shown of the facet; None if there is nothing: a deletion, a row outside the condition.
+
+        Raises StoreUnavailable if the payload is not a JSON object; ValueError if the facet is of another contract.
+        """
+        if (facet.contract, facet.major) != self._of:
+            raise ValueError("the facet is not of the decision's contract and major")
+        if not self._allowed or facet.payload is None:
+            return None
+        payload = _payload(facet)
+        for find, test in self._tests:
+            value = find(payload)
+            if value is _ABSENT or not test(value):
+                return None
+        values = {}
+        for name, find, mask in self._shown:
+            value = find(payload)
+            if value is not _ABSENT:
+                values[name] = value if mask is None else masks.apply(mask, value)
+        return Trimmed(
+            contract=facet.contract,
+            major=facet.major,
+            source=facet.origin.source,
+            department=facet.origin.department,
+            version=facet.shown_version,
+            event_time=facet.event_time,
+            values=values,
+            masked=self._masked,
+        )
+
+
+def trim(decision: Decision, terms: Terms, facet: Facet) -> Trimmed | None:
+    """One facet under one decision; see Trimmer."""
+    return Trimmer(decision, terms)(facet)
+
+
+def _payload(facet: Facet) -> dict[str, Any]:
+    try:
+        payload = orjson.loads(facet.payload or "")
+    except orjson.JSONDecodeError:
+        payload = None
+    if not isinstance(payload, dict):
+        raise StoreUnavailable(f"a facet of {facet.contract} holds no JSON object")
+    return payload
+
+
+def _finder(field: FieldTerms, terms: Terms) -> Find:
+    """How the field is found in a payload, in the JSON form of its present type; _ABSENT if it is not there.
+
+    A name that another field has as its alias may be that other field's, from before it was renamed. It is so where the
+    other's present name is not in the payload; then it must not pass for this field, whose level may be lower.
+    """
+    name, long = field.name, field.type == "long"
+    renamed = {other.name for other in terms.fields.values() if name in other.aliases}
+    if not (field.aliases or renamed or long):
+        return lambda payload: payload.get(name, _ABSENT)
+
+    def find(payload: Mapping[str, Any]) -> Any:
+        for candidate in (name, *field.aliases):
+            if candidate in payload and (candidate != name or payload.keys() >= renamed):
+                value = payload[candidate]
+                # Written as an int before the contract made it a long, whose JSON form is a string of digits.
+                return str(value) if long and type(value) is int else value
+        return _ABSENT
+
+    return find
