@@ -1,0 +1,179 @@
+"""Issuers' public keys: found by OIDC discovery, refreshed in the background, kept while the issuer is away.
+
+A refresh each minute, so that a key replaced under its old name counts within that time. A token with an unknown key
+id asks for one at once, but never sooner than 30 seconds after the last: a flood of such tokens is one fetch in 30
+seconds. If the issuer cannot be reached, the last good keys count for an hour; after that its tokens are answered 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import httpx2
+import structlog
+from joserfc.jwk import Key
+
+from exchange.clock import Clock
+from exchange.errors import IssuerUnavailable
+from exchange.settings import IssuerSettings
+from gateway import jws, strictjson
+
+log = structlog.get_logger("gateway")
+
+REFRESH_SECONDS = 60.0
+RETRY_SECONDS = 5.0  # after a failure, doubled up to REFRESH_SECONDS
+UNKNOWN_KEY_GAP_SECONDS = 30.0
+LAST_GOOD_SECONDS = 3600.0
+FETCH_SECONDS = 5.0
+WAIT_SECONDS = 2.0  # how long a request waits for the fetch that it caused
+DOCUMENT_BYTES = 512 * 1024
+MAX_KEYS = 64
+
+
+class Keys(Protocol):
+    """Where an issuer's public keys come from."""
+
+    async def fitting(self, algorithm: str, kid: str | None) -> Sequence[Key]:
+        """The keys that can have made such a signature; without a key id every key of the right kind.
+
+        Raises IssuerUnavailable if no keys are known, or none that are fresh enough.
+        """
+        ...
+
+
+def select(keys: Iterable[Key], algorithm: str, kid: str | None) -> list[Key]:
+    """Those of the keys that fit: by id where there is one, else by kind, use and algorithm."""
+    return [key for key in keys if (kid is None or key.get("kid") == kid) and jws.fits(key, algorithm)]
+
+
+class FixedKeys:
+    """Keys that are at hand: those of the built-in issuer."""
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self._keys = tuple(keys)
+
+    async def fitting(self, algorithm: str, kid: str | None) -> Sequence[Key]:
+        return select(self._keys, algorithm, kid)
+
+
+class _Refused(Exception):
+    """A document that cannot be used, with the reason."""
+
+
+class IssuerKeys:
+    """The keys of one OIDC issuer. `run` refreshes them until it is cancelled."""
+
+    def __init__(self, settings: IssuerSettings, http: httpx2.AsyncClient, clock: Clock) -> None:
+        self._settings = settings
+        self._http = http
+        self._clock = clock
+        self._keys: tuple[Key, ...] = ()
+        self._good_at: float | None = None
+        self._tried_at: float | None = None
+        self._fetch: asyncio.Task[bool] | None = None
+
+    async def fitting(self, algorithm: str, kid: str | None) -> Sequence[Key]:
+        found = select(self._fresh(), algorithm, kid)
+        if found or kid is None:
+            return found
+        await self._look_again()
+        return select(self._fresh(), algorithm, kid)
+
+    async def run(self) -> None:
+        """Refresh for ever: each minute, sooner after a failure."""
+        delay = RETRY_SECONDS
+        while True:
+            if await self.refresh():
+                delay = RETRY_SECONDS
+                await asyncio.sleep(REFRESH_SECONDS)
+            else:
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, REFRESH_SECONDS)
+
+    async def refresh(self) -> bool:
+        """Fetch the keys now, once however many ask at the same time. Answers whether it went well; never raises."""
+        if self._fetch is None:
+            self._tried_at = self._now()
+            self._fetch = asyncio.create_task(self._renew())
+            self._fetch.add_done_callback(self._fetched)
+        return await asyncio.shield(self._fetch)
+
+    def _fetched(self, _: asyncio.Task[bool]) -> None:
+        self._fetch = None
+
+    async def _look_again(self) -> None:
+        running = self._fetch is not None
+        if running or self._tried_at is None or self._now() - self._tried_at >= UNKNOWN_KEY_GAP_SECONDS:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.refresh(), WAIT_SECONDS)
+
+    async def _renew(self) -> bool:
+        issuer = self._settings.issuer
+        try:
+            async with asyncio.timeout(FETCH_SECONDS):
+                keys = await self._fetch_keys()
+        except _Refused as error:
+            log.warning("issuer keys not refreshed", issuer=issuer, reason=str(error))
+            return False
+        except (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL) as error:
+            log.warning("issuer keys not refreshed", issuer=issuer, reason=type(error).__name__)
+            return False
+        self._keys = keys
+        self._good_at = self._now()
+        return True
+
+    async def _fetch_keys(self) -> tuple[Key, ...]:
+        address = self._settings.jwks or await self._discover()
+        document = await self._document(address)
+        jwks = document.get("keys")
+        if not isinstance(jwks, list):
+            raise _Refused("the key set has no list of keys")
+        keys = tuple(key for jwk in jwks[:MAX_KEYS] if (key := jws.public_key(jwk)) is not None)
+        if not keys:
+            raise _Refused("the key set holds no key that can verify a token")
+        return keys
+
+    async def _discover(self) -> str:
+        """Where the keys are, by OpenID Connect Discovery 1.0: the document must name the configured issuer exactly."""
+        settings = self._settings
+        address = settings.discovery or settings.issuer.removesuffix("/") + "/.well-known/openid-configuration"
+        document = await self._document(address)
+        if document.get("issuer") != settings.issuer:
+            raise _Refused("the discovery document names another issuer than the one configured")
+        found = document.get("jwks_uri")
+        if not isinstance(found, str):
+            raise _Refused("the discovery document names no jwks_uri")
+        if urlsplit(address).scheme == "https" and urlsplit(found).scheme != "https":
+            raise _Refused("the discovery document came by https and names keys that do not")
+        return found
+
+    async def _document(self, address: str) -> dict[str, Any]:
+        async with self._http.stream("GET", address, headers={"accept": "application/json"}) as response:
+            if response.status_code != 200:
+                raise _Refused(f"status {response.status_code}")
+            body = bytearray()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > DOCUMENT_BYTES:
+                    raise _Refused(f"a document of more than {DOCUMENT_BYTES} bytes")
+        try:
+            value = strictjson.read(bytes(body))
+        except strictjson.Malformed as error:
+            raise _Refused(f"a document that is {error.detail}") from None
+        if not isinstance(value, dict):
+            raise _Refused("a document that is not a JSON object")
+        return value
+
+    def _fresh(self) -> tuple[Key, ...]:
+        if self._good_at is None:
+            raise IssuerUnavailable("its keys have not been read yet")
+        if self._now() - self._good_at > LAST_GOOD_SECONDS:
+            raise IssuerUnavailable("its keys could not be refreshed for an hour")
+        return self._keys
+
+    def _now(self) -> float:
+        return self._clock().timestamp()

@@ -1,0 +1,270 @@
+"""The outermost layer, pure ASGI: what holds for every request before any route sees it.
+
+A request that arrives gets an id; its header, its body and the time that it takes to arrive are bounded (promise P10);
+its answer gets the security headers; whatever goes wrong inside becomes a problem; and it is counted and logged by
+route template, never by what was sent. The bounds on a header that never ends are beneath ASGI, in
+`gateway.connection`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from exchange.metrics import REQUESTS
+from gateway.problems import BodyTooLarge, HeadersTooLarge, TooSlow, render
+
+log = structlog.get_logger("gateway")
+
+HEADER_BYTES = 16 * 1024
+BODY_BYTES = 1024 * 1024
+SECONDS = 10.0
+PUSH_BYTES = 64 * 1024 * 1024
+PUSH_RATE = 64_000.0  # bytes a second, after the first ten seconds
+
+# What is drained, and for how long, after an answer that did not wait for the body: a socket closed with bytes unread
+# is reset, and the client would lose the answer with it.
+LINGER_BYTES = 1024 * 1024
+LINGER_SECONDS = 1.0
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
+UNMATCHED = "unmatched"
+
+SECURITY_HEADERS = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+REQUEST_ID = "exchange.request_id"
+BEGAN = "exchange.began"
+NOTES = "exchange.notes"
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """How much body a request may bring and how long it may take; `rate` bytes more earn a second more."""
+
+    bytes: int = BODY_BYTES
+    seconds: float = SECONDS
+    rate: float | None = None
+
+    def deadline(self, began: float, received: int) -> float:
+        """Until when the next bytes must be here, on the loop's clock."""
+        return began + self.seconds + (received / self.rate if self.rate else 0.0)
+
+
+PUSH = Allowance(PUSH_BYTES, SECONDS, PUSH_RATE)
+
+
+def allowance(method: str, path: str) -> Allowance:
+    """Pushes may be larger and take longer; everything else has the common bounds."""
+    return PUSH if method == "POST" and path.startswith("/v1/datasets/") else Allowance()
+
+
+@dataclass(slots=True)
+class Intake:
+    """One request's body as it arrives, against its allowance."""
+
+    receive: Receive
+    began: float
+    allowed: Allowance
+    complete: bool
+    received: int = 0
+
+    async def __call__(self) -> Message:
+        if self.complete:
+            return await self.receive()
+        try:
+            async with asyncio.timeout_at(self.allowed.deadline(self.began, self.received)):
+                message = await self.receive()
+        except TimeoutError:
+            raise TooSlow(_slow(self.allowed)) from None
+        if message["type"] == "http.request":
+            self.received += len(message.get("body", b""))
+            self.complete = not message.get("more_body", False)
+            if self.received > self.allowed.bytes:
+                raise BodyTooLarge(_large(self.allowed))
+        return message
+
+    async def drain(self) -> None:
+        """Read on a little after the answer has been given, so that it reaches a client that is still sending."""
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                rest = LINGER_BYTES
+                while rest > 0:
+                    message = await self.receive()
+                    rest -= len(message.get("body", b""))
+                    if message["type"] != "http.request" or not message.get("more_body", False):
+                        return
+        except TimeoutError:
+            return
+
+
+@dataclass(slots=True)
+class Answer:
+    """One request and its answer: what the edge knows of it."""
+
+    scope: Scope
+    intake: Intake
+    send: Send
+    request_id: str
+    status: int = 0
+    finished: bool = False
+
+    async def message(self, message: Message) -> None:
+        """Pass on a message of the answer; the first one gets our headers, the last one may linger."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message = {**message, "headers": [*self._headers(message.get("headers", ()))]}
+        elif message["type"] == "http.response.body" and not message.get("more_body", False):
+            self.finished = True
+            if not self.intake.complete:
+                await self.send({**message, "more_body": True})
+                await self.intake.drain()
+                message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await self.send(message)
+
+    async def fail(self, error: Exception) -> None:
+        """Answer with a problem."""
+        status, headers, body = render(error, self.request_id)
+        headers["content-length"] = str(len(body))
+        pairs = [(name.encode(), text.encode("latin-1")) for name, text in headers.items()]
+        await self.message({"type": "http.response.start", "status": status, "headers": pairs})
+        await self.message({"type": "http.response.body", "body": body, "more_body": False})
+
+    def _headers(self, given: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
+        names = set()
+        for name, text in given:
+            names.add(name.lower())
+            yield name, text
+        yield b"x-request-id", self.request_id.encode()
+        for header, value in _SECURITY:
+            if header not in names:
+                yield header, value
+        if not self.intake.complete or self.status in _CLOSING:
+            yield b"connection", b"close"
+
+
+class Edge:
+    """The ASGI application that stands around all others."""
+
+    def __init__(self, app: ASGIApp, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._app = app
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return  # uvicorn is told to speak HTTP only
+        started = self._clock()
+        answer = self._open(scope, receive, send)
+        try:
+            self._check(scope, answer.intake)
+            await self._app(scope, answer.intake, answer.message)
+        except (HeadersTooLarge, BodyTooLarge, TooSlow) as error:
+            await self._fail(answer, error)
+        except ClientDisconnect:
+            pass  # nobody is there to be answered
+        except Exception as error:  # noqa: BLE001  nothing that goes wrong inside may leave with its text
+            report(error, answer.request_id)
+            await self._fail(answer, error)
+        finally:
+            self._close(answer, self._clock() - started)
+
+    def _open(self, scope: Scope, receive: Receive, send: Send) -> Answer:
+        request_id = scope[REQUEST_ID] = secrets.token_hex(16)
+        scope[NOTES] = {}
+        began = scope.get("state", {}).get(BEGAN) or asyncio.get_running_loop().time()
+        has_body = any(
+            (name == b"content-length" and text != b"0") or name == b"transfer-encoding"
+            for name, text in scope["headers"]
+        )
+        intake = Intake(receive, began, allowance(scope["method"], scope["path"]), complete=not has_body)
+        return Answer(scope, intake, send, request_id)
+
+    def _check(self, scope: Scope, intake: Intake) -> None:
+        """Refuse what the header tells already."""
+        size = len(scope.get("raw_path") or b"") + len(scope.get("query_string", b""))
+        size += sum(len(name) + len(text) + 4 for name, text in scope["headers"])
+        if size > HEADER_BYTES:
+            raise HeadersTooLarge(f"at most {HEADER_BYTES} bytes")
+        for name, text in scope["headers"]:
+            if name == b"content-length" and (not text.isdigit() or int(text[:20]) > intake.allowed.bytes):
+                raise BodyTooLarge(_large(intake.allowed))
+
+    async def _fail(self, answer: Answer, error: Exception) -> None:
+        if answer.status and not answer.finished:
+            # Half an answer is out. Breaking off is the only honest end; the text of the cause stays here.
+            raise ConnectionAbortedError("the answer broke off") from None
+        if not answer.status:
+            await answer.fail(error)
+
+    def _close(self, answer: Answer, seconds: float) -> None:
+        scope = answer.scope
+        route = template(scope)
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        REQUESTS.labels(route, method, str(answer.status or 499)).inc()
+        log.info(
+            "request",
+            request_id=answer.request_id,
+            method=method,
+            route=route,
+            status=answer.status or 499,
+            ms=round(seconds * 1000, 1),
+            **scope[NOTES],
+        )
+
+
+def template(scope: Scope) -> str:
+    """The route's template, such as `/v1/contracts/{contract}`; `unmatched` where no route was found."""
+    path = getattr(scope.get("route"), "path", None)
+    return path if isinstance(path, str) else UNMATCHED
+
+
+def note(scope: Scope, **facts: Any) -> None:
+    """Add facts to the request's log line. Never anything that was sent, but names out of our own lists."""
+    notes: dict[str, Any] = scope[NOTES]
+    notes.update(facts)
+
+
+def report(error: Exception, request_id: str) -> None:
+    """Log an error that nobody expected: its class and where it rose, never its text, which can hold what was sent."""
+    frames = traceback.extract_tb(error.__traceback__)
+    log.error(
+        "unexpected error",
+        request_id=request_id,
+        error=f"{type(error).__module__}.{type(error).__qualname__}",
+        at=[f"{frame.filename.rsplit('/', 2)[-1]}:{frame.lineno} {frame.name}" for frame in frames[-8:]],
+    )
+
+
+def security_headers(overrides: Mapping[str, str]) -> dict[str, str]:
+    """The security headers with some of them replaced, for a page that needs its own."""
+    return {**SECURITY_HEADERS, **overrides}
+
+
+_CLOSING = (408, 413, 431)
+_SECURITY = tuple((name.encode(), text.encode()) for name, text in SECURITY_HEADERS.items())
+
+
+def _large(allowed: Allowance) -> str:
+    return f"at most {allowed.bytes} bytes"
+
+
+def _slow(allowed: Allowance) -> str:
+    rate = f", and {int(allowed.rate)} bytes a second after that" if allowed.rate else ""
+    return f"the whole request within {allowed.seconds:g} seconds{rate}"
