@@ -102,6 +102,8 @@ class DevIssuerSettings(Part):
     """[dev_issuer] the built-in token issuer: runs only while every listener is on loopback."""
 
     enabled: bool = True
+    # What its tokens and clients.toml call it. A name, not an address: the policies stay when the port changes.
+    issuer: str = "https://issuer.exchange.invalid"
     key: SecretReference = "file:keys/issuer.pem"
     clients: Path = Path("dev-clients.toml")  # client id -> secret or public JWK; 0600
     lifetime_s: int = Field(default=600, ge=1, le=3_600)

@@ -22,6 +22,7 @@ from tests.support.tokens import StandingClock, ec, okp, public, rsa, sign
 pytestmark = pytest.mark.anyio
 
 URL = "http://127.0.0.1:8080"
+NAME = "https://issuer.exchange.invalid"
 SECRET = "s3cret with + and : and 中"
 KEY = okp("c1")
 GRANT = {"grant_type": "client_credentials"}
@@ -40,7 +41,7 @@ def issuer(tmp_path: Path, clock: StandingClock) -> Iterator[DevIssuer]:
         "health:desk": DevClient("health:desk", key=jws.public_key(public(KEY))),
     }
     key = SigningKey(OKPKey.generate_key("Ed25519").as_pem(private=True))
-    yield DevIssuer(URL, "exchange", key, clients, used, 600, clock)
+    yield DevIssuer(NAME, URL, "exchange", key, clients, used, 600, clock)
     used.close()
 
 
@@ -50,7 +51,7 @@ def basic(client_id: str = "tax-desk", secret: str = SECRET) -> str:
 
 def assertion(clock: StandingClock, header: dict[str, Any] | None = None, key: Any = KEY, **changes: Any) -> bytes:
     at = int(clock().timestamp())
-    claims = {"iss": "health:desk", "sub": "health:desk", "aud": URL, "jti": "1", "iat": at, "exp": at + 60} | changes
+    claims = {"iss": "health:desk", "sub": "health:desk", "aud": NAME, "jti": "1", "iat": at, "exp": at + 60} | changes
     claims = {name: value for name, value in claims.items() if value is not None}
     text = sign(key, claims, {"typ": "JWT", **(header or {})})
     return urlencode(GRANT | {"client_assertion_type": ASSERTION_TYPE, "client_assertion": text}).encode()
@@ -66,13 +67,13 @@ async def test_a_secret_gets_a_token_that_the_gateway_takes(issuer: DevIssuer, c
     assert (answer["expires_in"], answer["scope"]) == (600, "view publish")
     tokens = Tokens([issuer.trusted()], "exchange", clock)
     found = await tokens.verify(answer["access_token"])
-    assert (found.issuer, found.client_id, found.person) == (URL, "tax-desk", None)
+    assert (found.issuer, found.client_id, found.person) == (NAME, "tax-desk", None)
     assert found.scopes == {"view", "publish"}
     assert found.expires == clock().timestamp() + 600
     assert jws.unpack(answer["access_token"]).header["typ"] == "at+jwt"
 
 
-@pytest.mark.parametrize("audience", [URL, f"{URL}/oauth/token", ["https://other.example", URL]])
+@pytest.mark.parametrize("audience", [NAME, f"{URL}/oauth/token", ["https://other.example", NAME]])
 async def test_an_assertion_gets_a_token(issuer: DevIssuer, clock: StandingClock, audience: Any) -> None:
     answer = issuer.token(None, assertion(clock, aud=audience))
     found = await Tokens([issuer.trusted()], "exchange", clock).verify(answer["access_token"])
@@ -83,13 +84,13 @@ async def test_an_assertion_gets_a_token(issuer: DevIssuer, clock: StandingClock
 @pytest.mark.parametrize("key", [ECKey.generate_key("P-256"), OKPKey.generate_key("Ed25519")], ids=["P-256", "Ed25519"])
 async def test_both_kinds_of_signing_key_serve(issuer: DevIssuer, clock: StandingClock, key: Any) -> None:
     signing = SigningKey(key.as_pem(private=True))
-    mine = DevIssuer(URL, "exchange", signing, issuer.clients, issuer.used, 600, clock)
+    mine = DevIssuer(NAME, URL, "exchange", signing, issuer.clients, issuer.used, 600, clock)
     await Tokens([mine.trusted()], "exchange", clock).verify(mine.token(basic(), form())["access_token"])
     assert "d" not in mine.jwks()["keys"][0]
 
 
 NAMED: dict[str, tuple[dict[str, Any], str]] = {
-    "aud with another scheme": ({"aud": "https://" + URL}, "aud"),
+    "aud with another scheme": ({"aud": "https://" + NAME}, "aud"),
     "aud missing": ({"aud": None}, "aud"),
     "aud a number": ({"aud": 7}, "aud"),
     "expired": ({"exp": 1}, "expired"),

@@ -70,8 +70,9 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class DevIssuer:
-    """The built-in issuer. `url` is its issuer string; `audience` the gateway for which its tokens are."""
+    """The built-in issuer: `name` is its issuer string, `url` where it is; `audience` is whom its tokens are for."""
 
+    name: str
     url: str
     audience: str
     key: SigningKey
@@ -97,7 +98,7 @@ class DevIssuer:
         scope = _scope(form.get("scope"))
         now = int(self.clock().timestamp())
         claims = {
-            "iss": self.url,
+            "iss": self.name,
             "sub": client.client_id,
             "client_id": client.client_id,
             "aud": self.audience,
@@ -113,7 +114,7 @@ class DevIssuer:
     def metadata(self) -> dict[str, Any]:
         """The discovery document (OpenID Connect Discovery 1.0, RFC 8414)."""
         return {
-            "issuer": self.url,
+            "issuer": self.name,
             "token_endpoint": self.endpoint,
             "jwks_uri": f"{self.url}/oauth/jwks.json",
             "response_types_supported": [],
@@ -130,7 +131,7 @@ class DevIssuer:
     def trusted(self) -> TrustedIssuer:
         """How this gateway trusts its own issuer: its one key and algorithm, short tokens of type at+jwt."""
         settings = IssuerSettings(
-            issuer=self.url,
+            issuer=self.name,
             typ=[TYP],
             algorithms=[self.key.algorithm],
             max_lifetime_s=self.lifetime_s,
@@ -146,7 +147,7 @@ class DevIssuer:
             return self._by_secret(authorization)
         if form.get("client_assertion_type") != ASSERTION_TYPE or "client_assertion" not in form:
             raise OAuthError("invalid_client", "authenticate by client_secret_basic or private_key_jwt")
-        audiences: Collection[str] = {self.url, self.endpoint}
+        audiences: Collection[str] = {self.name, self.endpoint}
         try:
             client = authenticate(form["client_assertion"], self.clients, audiences, self.used, self.clock)
         except AssertionRefused as error:

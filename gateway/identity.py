@@ -1,0 +1,102 @@
+"""Who is calling: the Authorization header, the token behind it, and the client in our own list.
+
+A verified token is remembered by its hash, at most a minute and never past its end; the list of clients is looked up
+on every request, so a client that is struck from it is out with the next bundle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from exchange.agreements import Bundle, Client
+from exchange.clock import Clock
+from exchange.errors import Forbidden
+from exchange.metrics import TOKEN_CACHE, TOKEN_FAILURES
+from gateway.problems import InsufficientScope
+from gateway.tokens import Reason, Token, TokenRefused, Tokens
+
+CACHE_SIZE = 4096
+CACHE_SECONDS = 60.0
+# RFC 6750 section 2.1, with the single blank of RFC 9110's credentials.
+_BEARER = re.compile(rb"bearer ([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A listed client with a valid token. `scopes` are those that both the token and our list give."""
+
+    client: Client
+    scopes: frozenset[str]
+    person: str | None
+
+    def require(self, scope: str) -> None:
+        """Raises InsufficientScope."""
+        if scope not in self.scopes:
+            raise InsufficientScope(scope)
+
+
+class Identity:
+    """Finds out who is calling, and counts those who cannot show it."""
+
+    def __init__(self, tokens: Tokens, bundle: Callable[[], Bundle], clock: Clock) -> None:
+        self._tokens = tokens
+        self._bundle = bundle
+        self._clock = clock
+        self._verified: OrderedDict[bytes, tuple[float, Token]] = OrderedDict()
+        self._refused: Counter[str] = Counter()
+
+    async def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
+        """Who sent a request with these headers.
+
+        Raises TokenRefused (401), Forbidden (a client that is not listed), PolicyUnavailable, IssuerUnavailable.
+        """
+        try:
+            token = await self._token(bearer(headers))
+        except TokenRefused as error:
+            self._count(error.reason)
+            raise
+        client = self._bundle().client(token.issuer, token.client_id)
+        if client is None:
+            self._count("unlisted")
+            raise Forbidden("this client is not in the list of clients")
+        return Caller(client, token.scopes.intersection(client.scopes), token.person)
+
+    def take_refused(self) -> dict[str, int]:
+        """How many were refused since the last call, by reason."""
+        counts, self._refused = dict(self._refused), Counter()
+        return counts
+
+    async def _token(self, text: bytes) -> Token:
+        key = hashlib.sha256(text).digest()
+        found = self._verified.get(key)
+        now = self._clock().timestamp()
+        if found is not None and now < found[0]:
+            self._verified.move_to_end(key)
+            TOKEN_CACHE.labels("hit").inc()
+            return found[1]
+        TOKEN_CACHE.labels("miss").inc()
+        token = await self._tokens.verify(text.decode("ascii"))
+        self._verified[key] = (min(token.expires, now + CACHE_SECONDS), token)
+        self._verified.move_to_end(key)
+        if len(self._verified) > CACHE_SIZE:
+            self._verified.popitem(last=False)
+        return token
+
+    def _count(self, reason: Reason) -> None:
+        TOKEN_FAILURES.labels(reason).inc()
+        self._refused[reason] += 1
+
+
+def bearer(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The token of the one Authorization header. Raises TokenRefused if it is missing or not exactly of that form."""
+    found = [text for name, text in headers if name == b"authorization"]
+    if not found:
+        raise TokenRefused("missing", "send one header `Authorization: Bearer <token>`")
+    match = _BEARER.fullmatch(found[0]) if len(found) == 1 else None
+    if match is None:
+        raise TokenRefused("malformed", "send one header `Authorization: Bearer <token>`", error="invalid_request")
+    return match[1]
