@@ -81,12 +81,10 @@ def holds_identifier(text: str) -> bool:
 _LENGTH = 18
 _PLAIN = re.compile(r"[0-9A-Z]+")
 _CITIZEN = re.compile(r"[0-9]{17}[0-9X]")
-# GB 11643 takes its check character from ISO 7064 MOD 11-2.
-_CITIZEN_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _CITIZEN_CHECKS = "10X98765432"
-# GB 32100 section 4 leaves out I, O, S, V and Z and weighs the characters with the powers of 3 modulo 31.
+# GB 32100 leaves out I, O, S, V and Z, and weighs the characters with the powers of 3 modulo 31.
 _ENTERPRISE_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
-_ENTERPRISE_VALUES = {character: value for value, character in enumerate(_ENTERPRISE_ALPHABET)}
+_ENTERPRISE = re.compile(f"[{_ENTERPRISE_ALPHABET}]{{18}}")
 _ENTERPRISE_WEIGHTS = tuple(pow(3, place, 31) for place in range(17))
 
 _SPREADSHEET = "number damaged by a spreadsheet; export the column as text"
@@ -99,18 +97,15 @@ def _citizen(identifier: str) -> str | None:
     The area is not looked up: counties are abolished while their people live on, 81, 82 and 83 are the residents of
     Hong Kong, Macao and Taiwan, and a 9 in front is a foreign permanent resident.
     """
-    if len(identifier) == 15 and identifier.isdigit():
-        return "15 digits: an old number; ask for the present one of 18"
-    reason = _shape(identifier)
-    if reason is not None:
-        return reason
     if not _CITIZEN.fullmatch(identifier):
-        return "a letter where GB 11643 has a digit"
-    total = sum(map(mul, map(int, identifier[:17]), _CITIZEN_WEIGHTS))
-    if identifier[17] != _CITIZEN_CHECKS[total % 11]:
+        if len(identifier) == 15 and identifier.isdigit():
+            return "15 digits: an old number; ask for the present one of 18"
+        return _shape(identifier) or "a letter where GB 11643 has a digit"
+    # ISO 7064 MOD 11-2 weighs the digits with the powers of 2 modulo 11; so does a number in base 13.
+    if identifier[17] != _CITIZEN_CHECKS[2 * int(identifier[:17], 13) % 11]:
         return _SPREADSHEET if identifier.endswith("000") else "the check character is wrong (GB 11643)"
     try:
-        date(int(identifier[6:10]), int(identifier[10:12]), int(identifier[12:14]))
+        date.fromisoformat(identifier[6:14])
     except ValueError:
         return "digits 7 to 14 are no date (GB 11643)"
     return None
@@ -118,21 +113,20 @@ def _citizen(identifier: str) -> str | None:
 
 def _enterprise(identifier: str) -> str | None:
     """GB 32100-2015: 17 characters of the alphabet without I, O, S, V and Z, and a check character modulo 31."""
-    if len(identifier) in (13, 15) and identifier.isdigit():
-        return f"{len(identifier)} digits: an old registration number; ask for the credit code of 18"
-    reason = _shape(identifier)
-    if reason is not None:
-        return reason
-    total = 0
-    for place, character in enumerate(identifier[:17]):
-        value = _ENTERPRISE_VALUES.get(character)
-        if value is None:
-            return f"letter {character} at position {place + 1}, which GB 32100 leaves out"
-        total += value * _ENTERPRISE_WEIGHTS[place]
+    if not _ENTERPRISE.fullmatch(identifier):
+        if len(identifier) in (13, 15) and identifier.isdigit():
+            return f"{len(identifier)} digits: an old registration number; ask for the credit code of 18"
+        return _shape(identifier) or _left_out(identifier)
+    total = sum(map(mul, map(_ENTERPRISE_ALPHABET.index, identifier), _ENTERPRISE_WEIGHTS))
     if identifier[17] != _ENTERPRISE_ALPHABET[-total % 31]:
         spoilt = identifier.isdigit() and identifier.endswith("000")
         return _SPREADSHEET if spoilt else "the check character is wrong (GB 32100)"
     return None
+
+
+def _left_out(identifier: str) -> str:
+    place = next(place for place, character in enumerate(identifier) if character not in _ENTERPRISE_ALPHABET)
+    return f"letter {identifier[place]} at position {place + 1}, which GB 32100 leaves out"
 
 
 def _shape(identifier: str) -> str | None:

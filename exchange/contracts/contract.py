@@ -50,11 +50,31 @@ class Field:
 class Contract:
     """One dataset of one department, in one major. Contracts are equal if their normalised texts are.
 
-    `cycle` is how often the owner promises to tell all; `record_key` names the fields that tell two records about one
+    `name` is `<department>.<dataset>`, `title` by language (`zh-CN`, `en`), `cycle` how often the owner promises to
+    tell all; `record_key` names the fields that tell two records about one subject apart. `schema_text` is the whole
+    schema, `exchange` property included, with sorted members and no blanks: whatever changes in it is a new version.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    level: int
+    concept: str | None
+    leads: bool
+    doc: str
+    type: str
+    nullable: bool
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Contract:
+    """One dataset of one department, in one major. Contracts are equal if their normalised texts are.
+
+    `name` is `<department>.<dataset>`; `cycle` is how often the owner promises to tell all; `record_key` names the fields that tell two records about one
     subject apart; `title` is by language (`zh-CN`, `en`). `schema_text` is the whole schema, `exchange` property
     included, with sorted members and no blanks: whatever changes in it is a new version.
     """
 
+    name: str
     department: str
     dataset: str
     major: int
@@ -86,14 +106,9 @@ class Contract:
         return contract
 
     @property
-    def name(self) -> str:
-        """`<department>.<dataset>`."""
-        return f"{self.department}.{self.dataset}"
-
-    @property
     def topic(self) -> str:
         """`<department>.<dataset>.v<major>`. A withheld contract has the name, never the topic."""
-        return f"{self.department}.{self.dataset}.v{self.major}"
+        return f"{self.name}.v{self.major}"
 
     @property
     def registry_subject(self) -> str:
@@ -232,6 +247,7 @@ def _build(schema: Any, problems: Problems) -> Contract | None:
         problems.add("", f"fastavro does not take the schema: {type(error).__name__}")
         return None
     return Contract(
+        name=f"{department}.{dataset}",
         department=department,
         dataset=dataset,
         major=terms.major,

@@ -44,6 +44,7 @@ class DecimalNumber(Node):
         self._step = Decimal((0, (1,), -scale))
         self._zero = Decimal((0, (0,), -scale))
         self._limit = Decimal((0, (1,), precision - scale))
+        self._unscaled_limit = 10**precision
 
     def check(self, value: Any) -> Any:
         if type(value) is not Decimal:
@@ -72,10 +73,9 @@ class DecimalNumber(Node):
         if len(raw) > 64:
             raise self._too_long()
         unscaled = int.from_bytes(raw, "big", signed=True)
-        value = Decimal(unscaled).scaleb(-self.scale, _EXACT) if self.scale else Decimal(unscaled)
-        if not -self._limit < value < self._limit:
+        if not -self._unscaled_limit < unscaled < self._unscaled_limit:
             raise self._too_long()
-        return value, at
+        return Decimal(unscaled).scaleb(-self.scale, _EXACT), at
 
     def show(self, value: Any) -> str:
         return f"{value:f}"
