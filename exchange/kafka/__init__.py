@@ -1,0 +1,66 @@
+"""Topics on Apache Kafka: the protocols of exchange.topics over librdkafka, the only user of confluent_kafka.
+
+In reading order:
+
+    client        configurations, and what Kafka's errors mean here
+    admin         topics made and described
+    partitioner   which partition a key belongs to, as Kafka's own clients have it
+    publisher     the Publisher
+    feed          the Feed: one member of a consumer group
+    reading       a whole topic once
+    __init__      KafkaBroker, which makes them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from exchange.kafka.admin import Admin
+from exchange.kafka.client import Client, Properties
+from exchange.kafka.feed import KafkaFeed
+from exchange.kafka.publisher import KafkaPublisher
+from exchange.kafka.reading import read_topic
+from exchange.records import Delivery
+from exchange.topics import Assignments, TopicSpec, TopicState
+
+__all__ = ["KafkaBroker", "KafkaFeed", "KafkaPublisher"]
+
+
+class KafkaBroker:
+    """A Broker on the cluster whose first contacts are `servers` (host:port, separated by commas).
+
+    `properties` go to librdkafka as they are (TLS, SASL, timeouts). Those that would break what Publisher and Feed
+    promise are refused with SettingWrong.
+    """
+
+    def __init__(self, servers: str, properties: Properties | None = None) -> None:
+        self._client = Client(servers, properties or {})
+        self._admin = Admin(self._client)
+
+    def ensure(self, spec: TopicSpec) -> None:
+        """See Broker. Raises SettingWrong if the cluster refuses the topic."""
+        self._admin.ensure(spec)
+
+    def state(self, topic: str) -> TopicState | None:
+        """See Broker."""
+        found = self._admin.describe([topic]).get(topic)
+        return None if found is None else TopicState(topic, found.id, self._admin.bounds(topic, found.partitions))
+
+    def publisher(self) -> KafkaPublisher:
+        """See Broker."""
+        return KafkaPublisher(self._client, self._admin)
+
+    def feed(self, group: str, topics: Sequence[str], assignments: Assignments) -> KafkaFeed:
+        """See Broker."""
+        return KafkaFeed(self._client, self._admin, group, topics, assignments)
+
+    def read(self, topic: str) -> Iterator[Delivery]:
+        """See Broker."""
+        return read_topic(self._client, self._admin, topic)
+
+    def tidy(self) -> None:
+        """See Broker: Kafka compacts by itself."""
+
+    def close(self) -> None:
+        """See Broker."""
+        self._admin.close()

@@ -1,0 +1,150 @@
+"""Topics made and described."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
+
+from exchange.errors import BrokerUnavailable
+from exchange.kafka.client import LARGEST, Client, meaning
+from exchange.topics import COMPACTION_HOURS, DELETIONS_DAYS, TopicSpec
+
+T = TypeVar("T")
+PATIENCE = 10.0  # seconds for one answer
+HOUR_MS = 3_600_000
+# What a topic says that was just made, or whose leader is moving.
+_SOON = frozenset({
+    KafkaError._NOENT, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A topic's identity: `id` is made with the topic, so that a re-created one has another."""
+
+    id: str
+    partitions: int
+
+
+class Admin:
+    """An AdminClient, made when it is first needed; may be called from any thread."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self._admin: AdminClient | None = None
+        self._last_error: KafkaError | None = None  # why nothing answers: a refused log-in shows only here
+
+    def close(self) -> None:
+        """Let go of the connection; another call makes a new one."""
+        with self._lock:
+            self._admin = None
+
+    def ensure(self, spec: TopicSpec) -> None:
+        """Create the topic if there is none of this name, and wait until its partitions can be written.
+
+        Raises BrokerUnavailable; SettingWrong if the cluster refuses it.
+        """
+        if spec.name in self.describe([spec.name]):
+            return
+        topic = NewTopic(spec.name, spec.partitions, spec.replication, config=_config(spec))
+        try:
+            self._result(self._open().create_topics([topic], request_timeout=PATIENCE)[spec.name], spec.name)
+        except KafkaException as problem:
+            if problem.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # else another process was faster
+                raise meaning(problem.args[0], f"topic {spec.name}") from problem
+        self.bounds(spec.name, spec.partitions)
+
+    def describe(self, topics: Sequence[str]) -> dict[str, Described]:
+        """The topics of these names that exist. Raises BrokerUnavailable, SettingWrong."""
+        found = {}
+        for name, future in self.describing(topics).items():
+            described = self.described(future, name)
+            if described is not None:
+                found[name] = described
+        return found
+
+    def describing(self, topics: Iterable[str]) -> Mapping[str, Future[Any]]:
+        """Ask without waiting."""
+        return self._open().describe_topics(TopicCollection(list(topics)), request_timeout=PATIENCE)
+
+    def described(self, future: Future[Any], name: str) -> Described | None:
+        """The answer to `describing`; None if there is no such topic. Raises BrokerUnavailable, SettingWrong."""
+        try:
+            description = self._result(future, f"topic {name}")
+        except KafkaException as problem:
+            if problem.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return None
+            raise meaning(problem.args[0], f"topic {name}") from problem
+        return Described(str(description.topic_id), len(description.partitions))
+
+    def bounds(self, topic: str, partitions: int) -> dict[int, tuple[int, int]]:
+        """Per partition the earliest and the next offset. Raises BrokerUnavailable, TopicChanged."""
+        earliest = self._offsets(topic, partitions, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        latest = self._offsets(topic, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        return {partition: (earliest[partition], latest[partition]) for partition in range(partitions)}
+
+    def _offsets(self, topic: str, partitions: int, spec: OffsetSpec) -> dict[int, int]:
+        end = time.monotonic() + PATIENCE
+        while True:
+            asked = {TopicPartition(topic, partition): spec for partition in range(partitions)}
+            futures = self._open().list_offsets(asked, request_timeout=PATIENCE)
+            try:
+                return {
+                    place.partition: self._result(future, f"topic {topic}").offset for place, future in futures.items()
+                }
+            except KafkaException as problem:
+                if problem.args[0].code() not in _SOON or time.monotonic() > end:
+                    raise meaning(problem.args[0], f"topic {topic}") from problem
+            time.sleep(0.1)
+
+    def _open(self) -> AdminClient:
+        with self._lock:
+            if self._admin is None:
+                self._admin = AdminClient(self._client.admin(self._note))
+            return self._admin
+
+    def _note(self, error: KafkaError) -> None:
+        self._last_error = error
+
+    def _result(self, future: Future[T], what: str) -> T:
+        """The future's result. A silence is told with the last thing that was heard of the connection."""
+        try:
+            return future.result(PATIENCE + 1)
+        except (FutureTimeout, KafkaException) as problem:
+            silence = isinstance(problem, FutureTimeout) or problem.args[0].code() in (
+                KafkaError._TIMED_OUT,
+                KafkaError._TRANSPORT,
+            )
+            if not silence:
+                raise
+            heard = self._last_error
+            if heard is not None:
+                raise meaning(heard, f"the cluster at {self._client.servers}") from problem
+            raise BrokerUnavailable(f"{what}: {self._client.servers} does not answer") from problem
+
+
+def _config(spec: TopicSpec) -> dict[str, str]:
+    """The topic's configuration. Only what differs from a broker's defaults or must not depend on them."""
+    config: dict[str, Any] = {
+        "max.message.bytes": LARGEST,
+        "min.insync.replicas": 2 if spec.replication >= 3 else 1,
+        "unclean.leader.election.enable": "false",
+    }
+    if spec.compacted:
+        config["cleanup.policy"] = "compact" if spec.retention_days is None else "compact,delete"
+        config["max.compaction.lag.ms"] = COMPACTION_HOURS * HOUR_MS
+        config["delete.retention.ms"] = DELETIONS_DAYS * 24 * HOUR_MS
+    else:
+        config["cleanup.policy"] = "delete"
+    config["retention.ms"] = -1 if spec.retention_days is None else spec.retention_days * 24 * HOUR_MS
+    return {name: str(value) for name, value in config.items()}
