@@ -49,7 +49,7 @@ def load(path: Path) -> Contract:
     except UnicodeDecodeError as error:
         raise ContractRefused(f"{path}: no UTF-8 at byte {error.start}") from None
     except ContractRefused as refused:
-        raise ContractRefused(f"{path}: {refused.detail}") from None
+        raise ContractRefused("\n".join(f"{path}: {reason}" for reason in refused.detail.splitlines())) from None
     _named_alike(path, contract)
     return contract
 

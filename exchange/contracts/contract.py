@@ -56,25 +56,6 @@ class Contract:
     """
 
     name: str
-    aliases: tuple[str, ...]
-    level: int
-    concept: str | None
-    leads: bool
-    doc: str
-    type: str
-    nullable: bool
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Contract:
-    """One dataset of one department, in one major. Contracts are equal if their normalised texts are.
-
-    `name` is `<department>.<dataset>`; `cycle` is how often the owner promises to tell all; `record_key` names the fields that tell two records about one
-    subject apart; `title` is by language (`zh-CN`, `en`). `schema_text` is the whole schema, `exchange` property
-    included, with sorted members and no blanks: whatever changes in it is a new version.
-    """
-
-    name: str
     department: str
     dataset: str
     major: int
@@ -97,12 +78,12 @@ class Contract:
 
     @classmethod
     def from_text(cls, text: str) -> Contract:
-        """The contract that a schema's text holds. Raises ContractRefused with every reason and its path."""
+        """The contract that a schema's text holds. Raises ContractRefused: every reason with its path, one a line."""
         problems = Problems()
         schema = read_json(text, problems)
         contract = None if problems else _build(schema, problems)
         if contract is None:
-            raise ContractRefused("; ".join(problems))
+            raise ContractRefused("\n".join(problems))
         return contract
 
     @property

@@ -21,6 +21,7 @@ from exchange.errors import Rejected
 MAX_PRECISION = 76
 _EXACT = Context(prec=MAX_PRECISION + 2, traps=[Inexact, InvalidOperation])
 _PLAIN_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,99})(?:\.[0-9]{1,99})?")
+_NUMBER_TEXT = re.compile(r"[-+]?[0-9.]+")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TIME = re.compile(r"[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{3}|\.[0-9]{6})?")
 _TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{3}|\.[0-9]{6})?Z")
@@ -88,8 +89,14 @@ class DecimalNumber(Node):
         return Decimal(form)
 
     def default(self, form: Any) -> Any:
-        """The two's complement bytes of the unscaled number, in the text form that Avro has for bytes."""
+        """The two's complement bytes of the unscaled number, in the text form that Avro has for bytes.
+
+        So "1.10" would be the four bytes of its characters, 8251108.32 under scale 2: what looks like a number is
+        refused. (With U+0000 in front the same bytes look like none.)
+        """
         raw = Bytes().default(form)
+        if _NUMBER_TEXT.fullmatch(form):
+            raise Rejected("a decimal in a default is its two's complement bytes, not its digits")
         if not raw or (self.size is not None and len(raw) != self.size):
             raise Rejected("a decimal in a default is its two's complement bytes")
         prefix = bytes([len(raw) << 1]) if self.size is None else b""

@@ -131,7 +131,7 @@ class _TermsReader:
         if not isinstance(subject, dict) or set(subject) != {"kind", "scheme", "field"}:
             return self._refuse("subject", "an object of kind, scheme and field is needed", nothing)
         kind, scheme, field = subject["kind"], subject["scheme"], subject["field"]
-        if scheme not in SCHEMES:
+        if not isinstance(scheme, str) or scheme not in SCHEMES:
             return self._refuse("subject.scheme", f"unknown; known are {', '.join(SCHEMES)}", nothing)
         if kind != SCHEMES[scheme].kind:
             return self._refuse("subject.kind", f"{scheme} names a subject of kind {SCHEMES[scheme].kind}", nothing)
