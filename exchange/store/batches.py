@@ -36,13 +36,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of a batch's facets, and which watermarks its topic's positions have now passed.
+    """What became of a batch's facets.
 
-    `repeats` were older than or equal to what stands. `clashes`, some of either, met another record with the same
-    version and another value: the order rule has decided, but the source contradicts itself.
+    `repeats` were older than or equal to what stands. `clashes`, some of either, met another record of the same version
+    with another value: the order rule has decided, but the source contradicts itself.
     """
 
     applied: int
     repeats: int
     clashes: int = 0
-    passed: tuple[Watermark, ...] = ()

@@ -19,6 +19,8 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.pool import QueuePool
 
 from exchange import sqlite
@@ -105,6 +107,11 @@ def _sqlite_engine(path: Path, options: dict[str, Any], pool_size: int) -> sa.En
 def is_postgres(database: sa.Engine | sa.Connection) -> bool:
     """Whether this is PostgreSQL; else it is SQLite."""
     return database.dialect.name == "postgresql"
+
+
+def insert_into(connection: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite_dialect.Insert:
+    """An INSERT that knows `on_conflict_do_nothing` and `on_conflict_do_update` of this database."""
+    return postgresql.insert(table) if is_postgres(connection) else sqlite_dialect.insert(table)
 
 
 # --- transactions -----------------------------------------------------------------------------------------------------

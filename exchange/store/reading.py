@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Protocol
 
 from exchange.records import Facet
+from exchange.store.tables import micros
 
-LIST_LIMIT = 201  # facets of one contract in one answer: a view shows 200 and must know whether there are more
+LIST_LIMIT = 201  # facets of one contract at once: a view shows 200 and must know whether there are more
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -32,16 +33,22 @@ class Told:
 class FacetReader(Protocol):
     """Reads for views. Every method raises StoreUnavailable.
 
-    *Isolation*: what was committed when the call was made. *Bounds*: at most LIST_LIMIT facets of each contract.
+    *Isolation*: what was committed when the call was made. *Memory*: at most `limit` facets of each contract, however
+    many there are.
     """
 
     async def facets(
-        self, subject_key: str, wanted: Sequence[tuple[str, int]], after: Mapping[str, Place] = ...
+        self,
+        subject_key: str,
+        wanted: Sequence[tuple[str, int]],
+        after: Mapping[str, Place] = ...,
+        limit: int = LIST_LIMIT,
     ) -> list[Facet]:
-        """The facets of a subject under these (contract, major), without tombstones.
+        """The facets of a subject under these (contract, major), without tombstones, contract by contract.
 
-        Of each contract at most LIST_LIMIT, newest event time first, equal times by record key from the greatest; with
-        `after[contract]` those that follow that place. Fewer than LIST_LIMIT: there are no more.
+        Of each contract at most `limit`, newest event time first, equal times by record key from the greatest; with
+        `after[contract]` those that follow that place. Fewer than `limit`: there are no more. The first page of a list
+        costs the database a look at all of it, so whoever has to pass over many asks for more at once.
         """
         ...
 
@@ -60,3 +67,8 @@ class FacetReader(Protocol):
     async def close(self) -> None:
         """Release the connections."""
         ...
+
+
+def start(place: Place | None) -> tuple[int, str]:
+    """The (event time, record key) below which to read; without a place, above all there are."""
+    return (2**63 - 1, "") if place is None else (micros(place.event_time), place.record_key)

@@ -1,4 +1,4 @@
-"""The store as its users see it."""
+"""The store as its users see it; the rooms beside it do the work, each on a connection that it is given."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from exchange.clock import Clock
-from exchange.store import database, tables
+from exchange.store import bundles, database, facets, positions, push, rejects, tables, watermarks
 from exchange.store.batches import Applied, Batch, Position
+from exchange.store.database import reading, writing
+from exchange.store.reading import Told
+from exchange.store.rejects import SetAside
 
 
 class Store:
-    """Facets, positions, rejects, watermarks and bundles in one database. May be used by several threads."""
+    """Facets, positions, rejects, watermarks and bundles in one database. May be used by several threads.
+
+    Every method raises StoreUnavailable when the database is away, locked, full or read-only; the same call can be made
+    again, also where the transaction may have been committed and only the answer was lost.
+    """
 
     def __init__(self, engine: sa.Engine, clock: Clock) -> None:
         self.engine = engine
@@ -22,64 +29,116 @@ class Store:
     def migrate(self) -> bool:
         """Bring the tables to this version; whether anything had to be done. Safe when several processes start at once.
 
-        Raises StoreUnavailable; SchemaOutdated if the tables are those of a newer version.
+        Raises SchemaOutdated if the tables are those of a newer version.
         """
-        return database.migrate(self.engine, tables.LINEAGE)
+        changed = database.migrate(self.engine, tables.LINEAGE)
+        push.make_source(self.engine, self._clock)
+        return changed
 
     def check(self) -> None:
-        """Raise SchemaOutdated unless the tables are those of this version; StoreUnavailable."""
+        """Raise SchemaOutdated unless the tables are those of this version."""
         database.check(self.engine, tables.LINEAGE)
+
+    # -- materialise --
 
     def take(self, topic: str, partition: int, owner: str, topic_id: str) -> Position:
         """Take a partition over: from now on what an older owner writes is fenced. The offset is that to read next.
 
-        Raises TopicChanged if something was read of a topic with another id; StoreUnavailable.
+        Raises TopicChanged if something was read of a topic with another id.
         """
-        raise NotImplementedError
+        with writing(self.engine) as connection:
+            return positions.take(connection, topic, partition, owner, topic_id)
 
     def apply(self, batches: Sequence[Batch]) -> list[Applied]:
         """Store what the batches do together with their positions, in one transaction; the outcome of each, in order.
 
         A batch that is stored already, because the answer to its commit was lost, changes nothing. Raises Fenced if
-        another owner has taken a partition over: then nothing of any batch is written. StoreUnavailable: all or
-        nothing was written; apply the same batches again.
+        another owner has taken one of the partitions over: then nothing of any batch is written.
         """
-        raise NotImplementedError
+        with writing(self.engine, isolation="REPEATABLE READ") as connection:
+            in_lock_order = sorted(batches, key=lambda batch: (batch.topic, batch.partition, batch.previous))
+            moved = {id(batch) for batch in in_lock_order if positions.advance(connection, batch)}
+            fresh = [batch for batch in batches if id(batch) in moved]
+            standing = facets.read_standing(connection, [facet for batch in fresh for facet in batch.facets])
+            won: facets.Standing = {}
+            applied = [
+                facets.fold(batch.facets, standing, won) if id(batch) in moved else Applied(0, len(batch.facets))
+                for batch in batches
+            ]
+            facets.write(connection, won)
+            rejects.put(connection, [reject for batch in fresh for reject in batch.rejects])
+            watermarks.wait(connection, [watermark for batch in fresh for watermark in batch.watermarks])
+            watermarks.settle(connection, {batch.topic for batch in fresh} | _spoken_of(fresh))
+        return applied
 
-    def settle(self) -> list[object]:
-        """Store every waiting watermark whose positions have been passed; call it when there is nothing to apply."""
-        raise NotImplementedError
+    def settle(self) -> None:
+        """Store every watermark that waits no longer; to be called about once a second.
+
+        `apply` does it for its own topics, but two processes that pass the last two offsets at the same moment do not
+        see each other.
+        """
+        with reading(self.engine) as connection:
+            if not watermarks.any_waits(connection):
+                return
+        with writing(self.engine) as connection:
+            watermarks.settle(connection)
+
+    def watermarks(self) -> list[Told]:
+        """The watermark of every source of every contract."""
+        with reading(self.engine) as connection:
+            return watermarks.told(connection)
+
+    # -- rejects --
 
     def list_rejects(
         self, department: str | None = None, contract: str | None = None, after: str | None = None, limit: int = 100
-    ) -> list[object]:
-        """Rejects without payload, newest first; `after` is the id of the last one shown."""
-        raise NotImplementedError
+    ) -> list[SetAside]:
+        """At most `limit` rejects without payload, newest first; `after` is the id of the last one shown.
 
-    def reject(self, reject_id: str, *, reveal: bool = False) -> object:
+        Raises NotFound if the reject `after` is not there any more.
+        """
+        with reading(self.engine) as connection:
+            return rejects.list_(connection, department, contract, after, limit)
+
+    def reject(self, reject_id: str, *, reveal: bool = False) -> SetAside:
         """One reject; its payload only if `reveal`. Raises NotFound."""
-        raise NotImplementedError
+        with reading(self.engine) as connection:
+            return rejects.show(connection, reject_id, reveal=reveal)
 
     def mark_replayed(self, reject_id: str) -> None:
         """Note that a reject was published again. Raises NotFound."""
-        raise NotImplementedError
+        with writing(self.engine) as connection:
+            rejects.mark_replayed(connection, reject_id, self._clock())
 
     def purge_rejects(self, before: datetime) -> int:
-        """Delete the rejects set aside before that time; how many."""
-        raise NotImplementedError
+        """Delete what was set aside before that time; how many."""
+        with writing(self.engine) as connection:
+            return rejects.purge(connection, before)
+
+    # -- policy bundles --
 
     def save_bundle(self, version: str, body: bytes) -> None:
-        """Store an immutable bundle and make it the newest, also if it was stored before."""
-        raise NotImplementedError
+        """Store an immutable bundle and make it the newest, also if it was stored before.
+
+        Raises PolicyRefused if another body is stored under this version.
+        """
+        with writing(self.engine) as connection:
+            bundles.save(connection, version, body, self._clock())
 
     def newest_bundle_version(self) -> str | None:
         """The version of the newest bundle, None if there is none."""
-        raise NotImplementedError
+        with reading(self.engine) as connection:
+            return bundles.newest_version(connection)
 
     def bundle(self, version: str) -> bytes:
         """The bytes of a bundle. Raises NotFound."""
-        raise NotImplementedError
+        with reading(self.engine) as connection:
+            return bundles.load(connection, version)
 
     def close(self) -> None:
         """Release the connections."""
         self.engine.dispose()
+
+
+def _spoken_of(batches: Sequence[Batch]) -> set[str]:
+    return {watermark.topic for batch in batches for watermark in batch.watermarks}

@@ -1,0 +1,34 @@
+"""Policy bundles: immutable bodies by their hash, and which of them was applied when."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from exchange.errors import NotFound, PolicyRefused
+from exchange.store.database import insert_into
+from exchange.store.statements import NEWEST_BUNDLE
+from exchange.store.tables import bundle_applications, bundles
+
+
+def save(connection: sa.Connection, version: str, body: bytes, at: datetime) -> None:
+    """Store a bundle and make it the newest. Raises PolicyRefused if another body stands under this version."""
+    connection.execute(insert_into(connection, bundles).values(version=version, body=body).on_conflict_do_nothing())
+    if load(connection, version) != body:
+        raise PolicyRefused(f"the store has another bundle under the version {version}")
+    if newest_version(connection) != version:
+        connection.execute(bundle_applications.insert().values(version=version, applied_at=at))
+
+
+def newest_version(connection: sa.Connection) -> str | None:
+    """The version of the newest bundle, None if there is none."""
+    return connection.exec_driver_sql(NEWEST_BUNDLE).scalar_one_or_none()
+
+
+def load(connection: sa.Connection, version: str) -> bytes:
+    """The bytes of a bundle. Raises NotFound."""
+    body = connection.execute(sa.select(bundles.c.body).where(bundles.c.version == version)).scalar_one_or_none()
+    if body is None:
+        raise NotFound("no such policy bundle")
+    return bytes(body)

@@ -1,0 +1,160 @@
+"""Facets: fold records into what stands, and write the winners.
+
+`records.newer` alone decides what stands. Its rule is not repeated in SQL: the standing rows of a batch's identities
+are read in the transaction that writes, the records are folded onto them one by one in log order, and only what won is
+written. Nobody else can change those rows in between: on SQLite the writer holds the database's lock; on PostgreSQL
+the transaction is REPEATABLE READ, where a row that another has changed fails the whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+
+from exchange.records import Facet, Origin, newer
+from exchange.store import statements
+from exchange.store.batches import Applied
+from exchange.store.database import is_postgres
+from exchange.store.tables import micros, moment
+
+Identity = tuple[str, str, int, str]
+Standing = dict[Identity, Facet]
+
+UNREAD = "?"  # instead of a payload that was left unread; no JSON text
+
+# PostgreSQL: from so many rows on they go by COPY into a temporary table and one statement from there.
+COPY_ROWS = 200
+
+
+def fold(candidates: Iterable[Facet], standing: Standing, won: Standing) -> Applied:
+    """Let records, in log order, take the place of what stands, and note in `won` which rows to write."""
+    applied = repeats = clashes = 0
+    for candidate in candidates:
+        identity = candidate.identity
+        current = standing.get(identity)
+        if current is not None and _contradicts(candidate, current):
+            clashes += 1
+        if current is None or newer(candidate, current):
+            standing[identity] = won[identity] = candidate
+            applied += 1
+        else:
+            repeats += 1
+    return Applied(applied, repeats, clashes)
+
+
+def _contradicts(candidate: Facet, standing: Facet) -> bool:
+    """Whether two records, both with a value, say the same version of one schema and something different."""
+    return (
+        candidate.version is not None
+        and candidate.version == standing.version
+        and candidate.payload != standing.payload
+        and candidate.payload is not None
+        and standing.payload is not None
+        and candidate.schema_id == standing.schema_id
+        and candidate.origin != standing.origin
+    )
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_standing(connection: sa.Connection, candidates: Sequence[Facet]) -> Standing:
+    """What stands under the candidates' identities. A payload is read only where a candidate may contradict it."""
+    identities = list({candidate.identity for candidate in candidates})
+    standing = {
+        identities[at]: _facet(identities[at], None if deleted else UNREAD, *place)
+        for at, deleted, *place in _look_up(
+            connection, identities, statements.SQLITE_STANDING, statements.POSTGRES_STANDING
+        )
+    }
+    doubtful = {
+        candidate.identity
+        for candidate in candidates
+        if (current := standing.get(candidate.identity)) is not None and _contradicts(candidate, current)
+    }
+    identities = list(doubtful)
+    for at, payload in _look_up(connection, identities, statements.SQLITE_PAYLOADS, statements.POSTGRES_PAYLOADS):
+        standing[identities[at]] = dataclasses.replace(standing[identities[at]], payload=payload)
+    return standing
+
+
+def _look_up(
+    connection: sa.Connection, identities: Sequence[Identity], sqlite: str, postgres: str
+) -> Iterable[Sequence[Any]]:
+    """Rows that begin with the index of their identity; none for an identity that has no row."""
+    if not identities:
+        return ()
+    if is_postgres(connection):
+        columns = tuple(list(column) for column in zip(*identities, strict=True))
+        return connection.exec_driver_sql(postgres, columns).all()
+    return connection.exec_driver_sql(sqlite, (json.dumps(identities),)).all()
+
+
+def _facet(
+    identity: Identity,
+    payload: str | None,
+    schema_id: int | None,
+    source: str,
+    epoch: int,
+    sequence: int,
+    partition: int,
+    offset: int,
+    version: int | None,
+    event_time: int,
+) -> Facet:
+    origin = Origin(source, epoch, sequence)
+    return Facet(*identity, payload, schema_id, origin, partition, offset, version, moment(event_time))
+
+
+def from_row(row: Sequence[Any]) -> Facet:
+    """A row of the facets table (`statements.FACET`) as a Facet."""
+    return _facet((row[0], row[1], row[2], row[3]), *row[4:])
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write(connection: sa.Connection, winners: Standing) -> None:
+    """Insert or replace the rows of these identities.
+
+    In the order of the primary key, so that two writers never wait for each other in a ring.
+    """
+    rows = [_row(winners[identity]) for identity in sorted(winners)]
+    if not rows:
+        return
+    if not is_postgres(connection):
+        connection.exec_driver_sql(statements.SQLITE_PUT, rows)
+    elif len(rows) < COPY_ROWS:
+        connection.exec_driver_sql(statements.POSTGRES_PUT, rows)
+    else:
+        _copy(connection, rows)
+
+
+def _copy(connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    connection.exec_driver_sql(statements.POSTGRES_STAGE)
+    driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+    with driver.cursor() as cursor, cursor.copy(statements.POSTGRES_COPY) as copy:
+        copy.set_types(statements.FACET_TYPES)
+        for row in rows:
+            copy.write_row(row)
+    connection.exec_driver_sql(statements.POSTGRES_PUT_STAGED)
+
+
+def _row(facet: Facet) -> tuple[Any, ...]:
+    return (
+        *facet.identity,
+        facet.payload,
+        facet.schema_id,
+        facet.origin.source,
+        facet.origin.epoch,
+        facet.origin.sequence,
+        facet.partition,
+        facet.offset,
+        facet.version,
+        micros(facet.event_time),
+    )

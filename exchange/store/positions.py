@@ -1,0 +1,65 @@
+"""Positions: how far each partition was read, and whose it is.
+
+A position moves by compare-and-set on (topic, partition, previous offset, owner epoch), in the transaction of the
+effects that it covers. Whoever takes a partition over raises its epoch, and the owner before can write nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import sqlalchemy as sa
+
+from exchange.errors import Fenced, TopicChanged
+from exchange.store.batches import Batch, Position
+from exchange.store.database import insert_into
+from exchange.store.tables import positions
+
+
+def take(connection: sa.Connection, topic: str, partition: int, owner: str, topic_id: str) -> Position:
+    """Raise the epoch of a partition and name its owner. Raises TopicChanged."""
+    here = (positions.c.topic == topic) & (positions.c.partition == partition)
+    insert = insert_into(connection, positions).values(
+        topic=topic, partition=partition, next=0, epoch=0, owner=owner, topic_id=topic_id
+    )
+    connection.execute(insert.on_conflict_do_nothing())
+    found = connection.execute(
+        sa.select(positions.c.next, positions.c.epoch, positions.c.topic_id).where(here).with_for_update()
+    ).one()
+    if found.next > 0 and found.topic_id != topic_id:
+        raise TopicChanged(
+            f"{topic}: partition {partition} was read up to offset {found.next} of another topic of this name; "
+            "rebuild the store from the new one, or restore the old one"
+        )
+    epoch = found.epoch + 1
+    connection.execute(positions.update().where(here).values(epoch=epoch, owner=owner, topic_id=topic_id))
+    return Position(found.next, epoch)
+
+
+def advance(connection: sa.Connection, batch: Batch) -> bool:
+    """Move a position over a batch; False if it has been moved over just this batch before.
+
+    That is so when the batch was committed and only the answer was lost. Raises Fenced if the position is anything
+    else than what the batch was read from.
+    """
+    here = (positions.c.topic == batch.topic) & (positions.c.partition == batch.partition)
+    moved = connection.execute(
+        positions.update()
+        .where(here, positions.c.next == batch.previous, positions.c.epoch == batch.epoch)
+        .values(next=batch.next)
+    )
+    if moved.rowcount == 1:
+        return True
+    found = connection.execute(sa.select(positions.c.next, positions.c.epoch).where(here)).one_or_none()
+    if found is not None and found.epoch == batch.epoch and found.next == batch.next:
+        return False
+    stands = "was never taken" if found is None else f"is at offset {found.next} of epoch {found.epoch}"
+    raise Fenced(
+        f"{batch.topic} partition {batch.partition} {stands}, not at offset {batch.previous} of epoch {batch.epoch}"
+    )
+
+
+def next_offsets(connection: sa.Connection, topics: Iterable[str]) -> Mapping[tuple[str, int], int]:
+    """The offset to read next of every partition of these topics."""
+    found = sa.select(positions).where(positions.c.topic.in_(topics))
+    return {(row.topic, row.partition): row.next for row in connection.execute(found)}

@@ -1,0 +1,83 @@
+"""The hot statements, each with its sentence: written out for each database, as SQLAlchemy's way to them costs more.
+
+Look-ups name one index entry for each identity (LATERAL with LIMIT on PostgreSQL, CROSS JOIN on SQLite). Left to
+themselves, the planners would read the whole table for a large batch.
+"""
+# ruff: noqa: S608 - they are put together from constants of this module and from the names of declared columns
+
+from __future__ import annotations
+
+from exchange.store.tables import facets
+
+_NAMES = [column.name for column in facets.columns]
+_KEY = [column.name for column in facets.primary_key.columns]
+_PLACE = "payload IS NULL, schema_id, source, epoch, sequence, log_partition, log_offset, version, event_time"
+_REPLACE = f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET " + ", ".join(
+    f"{name} = excluded.{name}" for name in _NAMES if name not in _KEY
+)
+
+# The columns of a whole row, in the table's order, and PostgreSQL's types of them.
+FACET = ", ".join(_NAMES)
+FACET_TYPES = [{"TEXT": "text", "INTEGER": "int4", "BIGINT": "int8"}[str(column.type)] for column in facets.columns]
+
+# --- the materialiser's -----------------------------------------------------------------------------------------------
+
+# What stands under these identities, for the order rule: the index of the identity, whether it is a tombstone, and
+# where the record came from. SQLite takes the identities as one JSON array, PostgreSQL as an array for each column.
+_SQLITE_LOOK_UP = f"""
+    SELECT wanted.key, {{columns}}
+      FROM json_each(?) AS wanted CROSS JOIN facets AS f
+        ON {" AND ".join(f"f.{name} = wanted.value ->> {at}" for at, name in enumerate(_KEY))}"""
+_POSTGRES_LOOK_UP = f"""
+    SELECT wanted.n - 1, facet.*
+      FROM unnest(%s::text[], %s::text[], %s::int4[], %s::text[]) WITH ORDINALITY AS wanted ({", ".join(_KEY)}, n)
+     CROSS JOIN LATERAL (
+           SELECT {{columns}} FROM facets AS f
+            WHERE {" AND ".join(f"f.{name} = wanted.{name}" for name in _KEY)} LIMIT 1) AS facet"""
+SQLITE_STANDING = _SQLITE_LOOK_UP.format(columns=_PLACE)
+POSTGRES_STANDING = _POSTGRES_LOOK_UP.format(columns=_PLACE)
+
+# The payloads that stand under these identities.
+SQLITE_PAYLOADS = _SQLITE_LOOK_UP.format(columns="payload")
+POSTGRES_PAYLOADS = _POSTGRES_LOOK_UP.format(columns="payload")
+
+# Insert a facet or replace what stands.
+SQLITE_PUT = f"INSERT INTO facets ({FACET}) VALUES ({', '.join('?' for _ in _NAMES)}) {_REPLACE}"
+POSTGRES_PUT = f"INSERT INTO facets ({FACET}) VALUES ({', '.join('%s' for _ in _NAMES)}) {_REPLACE}"
+
+# The same for many rows: a table of this session that each commit empties, filled by COPY, and one statement from it.
+POSTGRES_STAGE = "CREATE TEMPORARY TABLE IF NOT EXISTS staged_facets (LIKE facets) ON COMMIT DELETE ROWS"
+POSTGRES_COPY = "COPY staged_facets FROM STDIN (FORMAT binary)"
+POSTGRES_PUT_STAGED = f"INSERT INTO facets ({FACET}) SELECT {FACET} FROM staged_facets {_REPLACE}"
+
+# --- the gateway's ----------------------------------------------------------------------------------------------------
+
+# A page of one subject's facets of one contract. The database sorts the list, and keeps no more than the page of it.
+SQLITE_FACETS = f"""
+    SELECT {FACET} FROM facets
+     WHERE subject_key = ? AND contract = ? AND major = ? AND payload IS NOT NULL AND (event_time, record_key) < (?, ?)
+     ORDER BY event_time DESC, record_key DESC LIMIT ?"""
+
+# The same for many requests at once; the rows of each carry its number.
+POSTGRES_FACETS = f"""
+    SELECT wanted.request, facet.*
+      FROM unnest(%b::int4[], %b::text[], %b::text[], %b::int4[], %b::int8[], %b::text[], %b::int4[])
+           WITH ORDINALITY AS wanted (request, subject_key, contract, major, before_time, before_key, most, n)
+     CROSS JOIN LATERAL (
+           SELECT {FACET} FROM facets AS f
+            WHERE f.subject_key = wanted.subject_key AND f.contract = wanted.contract AND f.major = wanted.major
+              AND f.payload IS NOT NULL AND (f.event_time, f.record_key) < (wanted.before_time, wanted.before_key)
+            ORDER BY f.event_time DESC, f.record_key DESC LIMIT wanted.most) AS facet
+     ORDER BY wanted.n, facet.event_time DESC, facet.record_key DESC"""
+
+# The watermarks of a contract, or of several.
+SQLITE_WATERMARKS = "SELECT contract, source, as_of FROM watermarks WHERE contract = ? ORDER BY source"
+POSTGRES_WATERMARKS = """
+    SELECT contract, source, as_of FROM watermarks WHERE contract = ANY (%b::text[]) ORDER BY contract, source"""
+
+# The bundle in force: the one that was applied last, however old its body is.
+NEWEST_BUNDLE = "SELECT version FROM bundle_applications ORDER BY sequence DESC LIMIT 1"
+
+# The body of a bundle.
+SQLITE_BUNDLE = "SELECT body FROM bundles WHERE version = ?"
+POSTGRES_BUNDLE = "SELECT body FROM bundles WHERE version = %b"
