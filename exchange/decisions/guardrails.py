@@ -7,7 +7,7 @@ permit, because what a permit shows is decided with it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -90,24 +90,24 @@ def check(guarded: Guarded, folder: Place) -> None:
         for reason in str(error).splitlines():
             folder.refuse(reason)
         return
-    for reason in failing(guarded, engine):
-        folder.refuse(reason)
+    for file, reason in failing(guarded, engine):
+        replace(folder, file=f"{folder.file}/{file}").refuse(reason)
 
 
-def failing(guarded: Guarded, engine: Engine) -> list[str]:
-    """The cases that do not come out as they say, and the guardrails that have not both kinds.
+def failing(guarded: Guarded, engine: Engine) -> list[tuple[str, str]]:
+    """The cases that do not come out as they say, and the guardrails that have not both kinds: file and reason.
 
     An ALLOW beside a permit must rest on that permit, a DENY beside a forbid on that forbid; no case may err.
     """
-    found = [f"{name}{_CASES} stands beside no policy" for name in guarded.cases if name not in guarded.guardrails]
+    found = [(name + _CASES, "stands beside no policy") for name in guarded.cases if name not in guarded.guardrails]
     for name, guardrail in guarded.guardrails.items():
         cases = guarded.cases.get(name, ())
         missing = {"ALLOW", "DENY"} - {case.expect for case in cases}
-        found += [f"{name}{_CASES} needs at least one {kind} case" for kind in sorted(missing)]
+        found += [(name + _CASES, f"at least one {kind} case is needed") for kind in sorted(missing)]
         for number, case in enumerate(cases, 1):
             reason = _fails(case, guardrail, engine)
             if reason is not None:
-                found.append(f"{name}{_CASES}: case {number} ({case.says}): {reason}")
+                found.append((name + _CASES, f"case {number} ({case.says}): {reason}"))
     return found
 
 

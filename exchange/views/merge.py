@@ -22,7 +22,7 @@ from typing import Any
 
 import orjson
 
-from exchange.agreements import Terms
+from exchange.agreements import FieldTerms, Terms
 from exchange.records import rfc3339
 from exchange.views.comparison import compared
 from exchange.views.cursors import Cursor, microseconds
@@ -68,13 +68,31 @@ def merge(
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """One statement of a value: its place among others, what it is compared by (None: not at all), how it is shown."""
+@dataclass(slots=True)
+class _Source:
+    """One record of a contract without a record key: its rank by time, and what is shown of who said it."""
 
-    order: tuple[Any, ...]
-    compared: tuple[str, Any] | None
-    shown: dict[str, Any]
+    contract: str
+    newest: int
+    origin: dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Said:
+    """One statement of a value."""
+
+    source: _Source
+    field: FieldTerms
+    value: Any
+    masked: bool
+
+    def order(self) -> tuple[Any, ...]:
+        """The lead source first, then the newest; one that says null stands behind those that say something."""
+        known, source = self.field, self.source
+        return (self.value is None, not known.leads, source.newest, source.contract, known.name, str(self.value))
+
+    def shown(self) -> dict[str, Any]:
+        return {"value": self.value, **self.source.origin}
 
 
 class _Merging:
@@ -89,29 +107,22 @@ class _Merging:
         self._terms, self._watermarks, self._now = terms, watermarks, now
 
     def statements(self, one: Trimmed) -> Iterator[tuple[str, _Said]]:
-        """What a record without a record key says, each value under its name in the answer.
-
-        The lead source stands first, then the newest; one that says null stands behind those that say something.
-        """
+        """What a record without a record key says, each value with its name in the answer."""
         terms = self._terms[one.contract, one.major]
-        origin = self._origin(one, terms)
         newest = -microseconds(min(one.event_time, self._now))
-        for field, value in one.values.items():
-            known = terms.fields[field]
-            name = known.concept or f"{one.contract}.{field}"
-            shown = {"value": value, **origin}
-            order = (value is None, not known.leads, newest, one.contract, field, one.source, one.version, str(value))
-            silent = value is None or field in one.masked
-            yield name, _Said(order, None if silent else compared(value, known.type), shown)
+        source = _Source(one.contract, newest, self._origin(one, terms))
+        for name, value in one.values.items():
+            known = terms.fields[name]
+            yield known.concept or f"{one.contract}.{name}", _Said(source, known, value, name in one.masked)
 
     def value(self, said: list[_Said]) -> dict[str, Any]:
-        """A value with everyone who said it. A masked value and a null contradict nobody."""
-        said.sort(key=lambda one: one.order)
-        different = {one.compared for one in said if one.compared is not None}
+        """A value with everyone who said it."""
+        if len(said) > 1:
+            said.sort(key=_Said.order)
         return {
-            "value": said[0].shown["value"],
-            "conflict": len(different) > 1,
-            "said_by": [one.shown for one in said],
+            "value": said[0].value,
+            "conflict": len(said) > 1 and _differ(said),
+            "said_by": [one.shown() for one in said],
         }
 
     def page(self, records: list[Trimmed], after: str | None, limit: int) -> dict[str, Any]:
@@ -148,6 +159,14 @@ class _Merging:
             # Without a watermark nobody knows how fresh it is; without a promised cycle nothing is late.
             "stale": cycle is not None and (as_of is None or self._now - as_of > cycle),
         }
+
+
+def _differ(said: list[_Said]) -> bool:
+    """Whether two of them contradict each other. A masked value and a null contradict nobody."""
+    open_ = [one for one in said if not one.masked and one.value is not None]
+    if all(one.value == open_[0].value and one.field.type == open_[0].field.type for one in open_[1:]):
+        return False  # the same to the letter: what is usual needs no folding
+    return len({compared(one.value, one.field.type) for one in open_}) > 1
 
 
 def _behind(rows: list[_Row], start: Cursor) -> list[_Row]:

@@ -58,10 +58,10 @@ class Trimmer:
         for name, mask in decision.fields.items():
             field = terms.fields.get(name)
             if field is not None and field.level < _NEVER:  # one that nobody classified is level 4
-                self._shown.append((name, _finder(field, terms), mask))
+                self._shown.append((name, _finder(field), mask))
         for condition in decision.condition:
             field = terms.fields[condition.field]
-            self._tests.append((_finder(field, terms), compiled(condition, field.type)))
+            self._tests.append((_finder(field), compiled(condition, field.type)))
         self._masked = frozenset(name for name, _, mask in self._shown if mask is not None)
 
     def __call__(self, facet: Facet) -> Trimmed | None:
@@ -110,20 +110,18 @@ def _payload(facet: Facet) -> dict[str, Any]:
     return payload
 
 
-def _finder(field: FieldTerms, terms: Terms) -> Find:
+def _finder(field: FieldTerms) -> Find:
     """How the field is found in a payload, in the JSON form of its present type; _ABSENT if it is not there.
 
-    A name that another field has as its alias may be that other field's, from before it was renamed. It is so where the
-    other's present name is not in the payload; then it must not pass for this field, whose level may be lower.
+    Contracts see to it that no name or alias stands for two fields.
     """
-    name, long = field.name, field.type == "long"
-    renamed = {other.name for other in terms.fields.values() if name in other.aliases}
-    if not (field.aliases or renamed or long):
+    name, names, long = field.name, (field.name, *field.aliases), field.type == "long"
+    if not (field.aliases or long):
         return lambda payload: payload.get(name, _ABSENT)
 
     def find(payload: Mapping[str, Any]) -> Any:
-        for candidate in (name, *field.aliases):
-            if candidate in payload and (candidate != name or payload.keys() >= renamed):
+        for candidate in names:
+            if candidate in payload:
                 value = payload[candidate]
                 # Written as an int before the contract made it a long, whose JSON form is a string of digits.
                 return str(value) if long and type(value) is int else value
