@@ -96,6 +96,10 @@ class Unprocessable(CallerError):
     """The request is well-formed but cannot be carried out"""
 
 
+class ReceiptInvalid(CallerError):
+    """The receipt does not prove this answer"""
+
+
 # --- time will mend it ------------------------------------------------------------------------------------------------
 
 
@@ -123,6 +127,10 @@ class PolicyUnavailable(TryLater):
     """The newest policy bundle cannot be read, so nothing is shown"""
 
 
+class SourceUnavailable(TryLater):
+    """The source cannot be reached"""
+
+
 class IssuerUnavailable(TryLater):
     """The token issuer's keys cannot be read"""
 
@@ -148,6 +156,10 @@ class TopicChanged(OperatorError):
 
 class Fenced(OperatorError):
     """Another process has taken over this work"""
+
+
+class CursorHeld(OperatorError):
+    """Another process holds the cursor file"""
 
 
 class SchemaOutdated(OperatorError):

@@ -66,6 +66,7 @@ class AuditSettings(Part):
 
     url: str | None = None  # unset: audit.db beside a SQLite store, else the store's database
     writer: str = Field(default="gateway-1", pattern=r"^[a-z0-9-]{1,40}$")  # each gateway process has a name of its own
+    origin: str = Field(default="exchange.local/audit", pattern=r"^[^\s+]{1,200}$")  # the name in its checkpoints
 
 
 class KeySettings(Part):

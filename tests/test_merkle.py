@@ -171,7 +171,8 @@ def test_every_proof_of_every_small_tree_is_the_one_of_the_rfc(size: int) -> Non
 def test_the_frontier_is_the_right_edge_of_the_tree(size: int) -> None:
     d = data(size)
     nodes = levels([leaf_hash(leaf) for leaf in d])
-    frontier, stored = Frontier(), {}
+    frontier = Frontier()
+    stored: dict[tuple[int, int], bytes] = {}
     for leaf in d:
         stored |= {(level, index): found for level, index, found in frontier.append(leaf_hash(leaf))}
     assert frontier.root() == mth(d)

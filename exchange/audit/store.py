@@ -1,0 +1,260 @@
+"""AuditStore: the log's bytes, and every statement on them but those of `slots`.
+
+The statements take a connection, so that a caller decides what is one transaction. Writers and the sealer insert;
+`verify` walks everything in one snapshot, in constant memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from exchange import merkle
+from exchange.audit.groups import group_hash
+from exchange.audit.tables import LINEAGE, checkpoints, entries, groups, leaves, nodes
+from exchange.errors import AuditBroken, AuditUnavailable, StoreRefused, StoreUnavailable
+from exchange.store import database
+
+_WALK = 1_000  # rows fetched at once in a walk
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a writer's line ends: its last number, and the hash of its last group."""
+
+    number: int = 0
+    group: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """A row of entries."""
+
+    writer: str
+    number: int
+    entry: bytes
+    answer: bytes
+    leaf: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredGroup:
+    """A row of groups; `position` is its place in the tree, where it has one."""
+
+    writer: str
+    first: int
+    last: int
+    token: bytes
+    position: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLeaf:
+    """A row of leaves, with its group's first number and token where the group is there."""
+
+    position: int
+    writer: str
+    last: int
+    first: int | None
+    token: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCheckpoint:
+    """A row of checkpoints."""
+
+    size: int
+    note: bytes
+    published: bool
+
+
+class AuditStore:
+    """The audit log in SQLite or PostgreSQL. Engines may be shared between threads; so may this."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+
+    @classmethod
+    def open(cls, url: str, options: Mapping[str, Any] | None = None) -> AuditStore:
+        """The log at `sqlite:///path` or `postgresql://...`; connects at the first use. Raises SettingWrong.
+
+        Unless `options` say otherwise, nothing is waited for longer than what a caller of the gateway waits.
+        """
+        brief: dict[str, Any] = (
+            {"busy_seconds": 0.8} if database.is_sqlite(url) else {"connect_timeout": 2, "tcp_user_timeout": 1_000}
+        )
+        return cls(database.open_engine(url, {**brief, **(options or {})}))
+
+    def migrate(self) -> bool:
+        """Bring the tables to the newest version; whether anything had to be done. Raises AuditUnavailable."""
+        with unavailable():
+            return database.migrate(self.engine, LINEAGE)
+
+    def check(self) -> None:
+        """Raises SchemaOutdated unless the tables are those of this version; AuditUnavailable."""
+        with unavailable():
+            database.check(self.engine, LINEAGE)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """One transaction that may write. Raises AuditUnavailable; it may have been committed all the same."""
+        with unavailable(), database.writing(self.engine) as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """One snapshot of the whole log. Raises AuditUnavailable."""
+        with unavailable(), database.reading(self.engine) as connection:
+            if database.is_postgres(connection):
+                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield connection
+
+    # --- one writer's line --------------------------------------------------------------------------------------------
+
+    def head(self, connection: sa.Connection, writer: str) -> Head:
+        """Where this writer's line ends."""
+        row = connection.execute(
+            sa.select(groups.c.last, groups.c.token)
+            .where(groups.c.writer == writer)
+            .order_by(groups.c.last.desc())
+            .limit(1)
+        ).one_or_none()
+        return Head() if row is None else Head(row.last, group_hash(row.token))
+
+    def entry(self, connection: sa.Connection, writer: str, number: int) -> StoredEntry | None:
+        """The entry of this number."""
+        row = connection.execute(
+            sa.select(entries).where(entries.c.writer == writer, entries.c.number == number)
+        ).one_or_none()
+        return None if row is None else StoredEntry(*row)
+
+    def group_of(self, connection: sa.Connection, writer: str, number: int) -> StoredGroup | None:
+        """The group that holds this number."""
+        row = connection.execute(
+            _placed().where(groups.c.writer == writer, groups.c.first <= number, groups.c.last >= number)
+        ).first()
+        return None if row is None else StoredGroup(*row)
+
+    # --- the tree of all groups ---------------------------------------------------------------------------------------
+
+    def size(self, connection: sa.Connection) -> int:
+        """The number of leaves."""
+        last = connection.scalar(sa.select(sa.func.max(leaves.c.position)))
+        return 0 if last is None else int(last) + 1
+
+    def nodes(self, connection: sa.Connection) -> merkle.Nodes:
+        """The stored nodes, one look-up each. Raises AuditBroken for one that is missing."""
+
+        def node(level: int, index: int) -> bytes:
+            found = connection.scalar(sa.select(nodes.c.hash).where(nodes.c.level == level, nodes.c.index == index))
+            if found is None:
+                raise AuditBroken(f"node {level}/{index} of the tree is missing")
+            return bytes(found)
+
+        return node
+
+    def unsealed(self, connection: sa.Connection, limit: int) -> list[StoredGroup]:
+        """At most `limit` groups of each writer that are not in the tree yet, in the order of each line."""
+        found: list[StoredGroup] = []
+        for writer in self._writers(connection):
+            sealed = connection.scalar(sa.select(sa.func.max(leaves.c.last)).where(leaves.c.writer == writer)) or 0
+            rows = connection.execute(
+                sa.select(groups.c.writer, groups.c.first, groups.c.last, groups.c.token)
+                .where(groups.c.writer == writer, groups.c.last > sealed)
+                .order_by(groups.c.last)
+                .limit(limit)
+            )
+            found.extend(StoredGroup(*row) for row in rows)
+        return found
+
+    def add_leaves(self, connection: sa.Connection, frontier: merkle.Frontier, found: Sequence[StoredGroup]) -> None:
+        """Append groups to the tree, whose frontier moves on."""
+        places, complete = [], []
+        for group in found:
+            places.append({"position": frontier.size, "writer": group.writer, "last": group.last})
+            complete.extend(frontier.append(merkle.leaf_hash(group_hash(group.token))))
+        connection.execute(sa.insert(leaves), places)
+        connection.execute(
+            sa.insert(nodes), [{"level": level, "index": index, "hash": hash_} for level, index, hash_ in complete]
+        )
+
+    def newest_checkpoint(self, connection: sa.Connection) -> StoredCheckpoint | None:
+        """The checkpoint of the largest tree."""
+        row = connection.execute(sa.select(checkpoints).order_by(checkpoints.c.size.desc()).limit(1)).one_or_none()
+        return None if row is None else StoredCheckpoint(*row)
+
+    def add_checkpoint(self, connection: sa.Connection, size: int, note: bytes) -> None:
+        connection.execute(sa.insert(checkpoints), {"size": size, "note": note, "published": False})
+
+    def mark_published(self, connection: sa.Connection, size: int) -> None:
+        connection.execute(sa.update(checkpoints).where(checkpoints.c.size == size).values(published=True))
+
+    def _writers(self, connection: sa.Connection) -> Iterator[str]:
+        """Every writer that has a group, one index look-up each."""
+        writer = connection.scalar(sa.select(sa.func.min(groups.c.writer)))
+        while writer is not None:
+            yield writer
+            writer = connection.scalar(sa.select(sa.func.min(groups.c.writer)).where(groups.c.writer > writer))
+
+    # --- walks, in constant memory ------------------------------------------------------------------------------------
+
+    def walk_entries(self, connection: sa.Connection) -> Iterator[StoredEntry]:
+        """Every entry, by writer and number."""
+        for row in _walk(connection, sa.select(entries).order_by(entries.c.writer, entries.c.number)):
+            yield StoredEntry(*row)
+
+    def walk_groups(self, connection: sa.Connection) -> Iterator[StoredGroup]:
+        """Every group, by writer and last number."""
+        for row in _walk(connection, _placed().order_by(groups.c.writer, groups.c.last)):
+            yield StoredGroup(*row)
+
+    def walk_leaves(self, connection: sa.Connection) -> Iterator[StoredLeaf]:
+        """Every leaf, by position."""
+        statement = (
+            sa.select(leaves.c.position, leaves.c.writer, leaves.c.last, groups.c.first, groups.c.token)
+            .select_from(leaves.outerjoin(groups, _same_group()))
+            .order_by(leaves.c.position)
+        )
+        for row in _walk(connection, statement):
+            yield StoredLeaf(*row)
+
+    def walk_nodes(self, connection: sa.Connection, level: int) -> Iterator[tuple[int, bytes]]:
+        """Every stored node of a level as (index, hash), by index."""
+        statement = sa.select(nodes.c.index, nodes.c.hash).where(nodes.c.level == level).order_by(nodes.c.index)
+        for row in _walk(connection, statement):
+            yield row.index, row.hash
+
+    def walk_checkpoints(self, connection: sa.Connection) -> Iterator[StoredCheckpoint]:
+        """Every stored checkpoint, by size."""
+        for row in _walk(connection, sa.select(checkpoints).order_by(checkpoints.c.size)):
+            yield StoredCheckpoint(*row)
+
+
+@contextmanager
+def unavailable() -> Iterator[None]:
+    """Any fault of the database means the same here: the log cannot be written or read now."""
+    try:
+        yield
+    except (StoreUnavailable, StoreRefused) as error:
+        raise AuditUnavailable(error.detail) from None
+
+
+def _same_group() -> sa.ColumnElement[bool]:
+    return (leaves.c.writer == groups.c.writer) & (leaves.c.last == groups.c.last)
+
+
+def _placed() -> sa.Select[Any]:
+    return sa.select(groups.c.writer, groups.c.first, groups.c.last, groups.c.token, leaves.c.position).select_from(
+        groups.outerjoin(leaves, _same_group())
+    )
+
+
+def _walk(connection: sa.Connection, statement: sa.Select[Any]) -> Iterator[Any]:
+    return iter(connection.execution_options(yield_per=_WALK).execute(statement))
