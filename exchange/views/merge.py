@@ -70,10 +70,9 @@ def merge(
 
 @dataclass(slots=True)
 class _Source:
-    """One record of a contract without a record key: its rank by time, and what is shown of who said it."""
+    """One record of a contract without a record key: its rank (the newest first), and what is shown of who said it."""
 
-    contract: str
-    newest: int
+    rank: tuple[int, str, int, str]
     origin: dict[str, Any]
 
 
@@ -88,8 +87,7 @@ class _Said:
 
     def order(self) -> tuple[Any, ...]:
         """The lead source first, then the newest; one that says null stands behind those that say something."""
-        known, source = self.field, self.source
-        return (self.value is None, not known.leads, source.newest, source.contract, known.name, str(self.value))
+        return (self.value is None, not self.field.leads, self.source.rank, self.field.name, str(self.value))
 
     def shown(self) -> dict[str, Any]:
         return {"value": self.value, **self.source.origin}
@@ -110,7 +108,7 @@ class _Merging:
         """What a record without a record key says, each value with its name in the answer."""
         terms = self._terms[one.contract, one.major]
         newest = -microseconds(min(one.event_time, self._now))
-        source = _Source(one.contract, newest, self._origin(one, terms))
+        source = _Source((newest, one.contract, one.version, one.source), self._origin(one, terms))
         for name, value in one.values.items():
             known = terms.fields[name]
             yield known.concept or f"{one.contract}.{name}", _Said(source, known, value, name in one.masked)

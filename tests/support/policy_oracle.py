@@ -1,4 +1,4 @@
-"""The rules of semantics 7 once more, from plain data, sharing no line with the code: what decisions are tried against."""
+"""The rules of semantics 7 once more, from plain data, sharing no line with the code that decisions are tried on."""
 
 from __future__ import annotations
 
