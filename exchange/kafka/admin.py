@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -62,7 +63,7 @@ class Admin:
         except KafkaException as problem:
             if problem.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # else another process was faster
                 raise meaning(problem.args[0], f"topic {spec.name}") from problem
-        self.bounds(spec.name, spec.partitions)
+        self._wait_for_leaders(spec.name)
 
     def describe(self, topics: Sequence[str]) -> dict[str, Described]:
         """The topics of these names that exist. Raises BrokerUnavailable, SettingWrong."""
@@ -93,11 +94,22 @@ class Admin:
         latest = self._offsets(topic, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
         return {partition: (earliest[partition], latest[partition]) for partition in range(partitions)}
 
+    def _wait_for_leaders(self, topic: str) -> None:
+        """A topic that was just made cannot be written, nor its offsets listed, until each partition has a leader."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            with suppress(KafkaException):
+                description = self._result(self.describing([topic])[topic], f"topic {topic}")
+                if all(partition.leader is not None for partition in description.partitions):
+                    return
+            time.sleep(0.02)
+        raise BrokerUnavailable(f"topic {topic} was made, but its partitions have no leader")
+
     def _offsets(self, topic: str, partitions: int, spec: OffsetSpec) -> dict[int, int]:
         end = time.monotonic() + PATIENCE
         while True:
             asked = {TopicPartition(topic, partition): spec for partition in range(partitions)}
-            futures = self._open().list_offsets(asked, request_timeout=PATIENCE)
+            futures = self._open().list_offsets(asked, request_timeout=PATIENCE / 3)
             try:
                 return {
                     place.partition: self._result(future, f"topic {topic}").offset for place, future in futures.items()
