@@ -95,7 +95,7 @@ class AuditLog:
 
         Raises AuditUnavailable, ValueError for an entry that cannot be written (a defect).
         """
-        if self._trouble is not None or self._stalled():
+        if self._trouble is not None or self._closing or self._stalled():
             raise AuditUnavailable(self._trouble or "the store does not answer")
         line = Line.of(entry, body, secrets.token_bytes(SALT_BYTES))
         future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
@@ -109,17 +109,16 @@ class AuditLog:
             raise AuditUnavailable("the store does not answer") from None
 
     async def close(self) -> None:
-        """Write what waits, then free the slot. No append may begin after this."""
+        """Write what waits, then free the slot. Every later append raises AuditUnavailable."""
         if self._thread is None:
             return
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
+        self._hand_over(closing=True)
         await asyncio.to_thread(self._thread.join, 2 * self._deadline)
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, closing: bool = False) -> None:
         with self._changed:
             self._queue.extend(self._arrived)
+            self._closing |= closing
             self._changed.notify()
         self._arrived.clear()
 
@@ -135,7 +134,7 @@ class AuditLog:
         except AuditUnavailable:
             pass  # the slot stays taken: the next process of this name waits for the patience
         finally:
-            self._set_trouble(self._trouble or "it is closed")
+            self._set_trouble(self._trouble or "its writer has ended")
             self._fail([])
 
     def _step(self, batch: list[_Waiting], opened: bool) -> bool:
