@@ -164,11 +164,14 @@ class TestFiles:
         (folder / "clients.toml").unlink()
         (folder / "clients.toml").symlink_to(folder / "clients.toml")
         (folder / "market").symlink_to(outside / "civil")
+        (folder / "guardrails").rename(tmp_path / "guardrails")
+        (folder / "guardrails").symlink_to(tmp_path / "guardrails")
         with pytest.raises(PolicyRefused) as refused:
             load_bundle(folder, CITY, ZONE)
         detail = refused.value.detail
         assert "civil/agreements.toml: is a symbolic link that leads out" in detail
         assert "market: is a symbolic link that leads out" in detail
+        assert "guardrails: is a symbolic link that leads out" in detail
         assert "clients.toml: cannot be read" in detail
 
     def test_links_inside_the_folder_are_how_configuration_is_mounted(self, tmp_path: Path) -> None:
@@ -202,6 +205,7 @@ class TestClientsAndPurposes:
             ('"tax-assessment"]', '"tax-asessment"]'),
             ('scopes = ["view"]', 'scope = ["view"]'),
             ('issuer = "https://id.example"', 'issuer = ""'),
+            ('issuer = "https://id.example"', 'issuer = "https://id.example "'),
             ('department = "tax"', 'department = "Tax"'),
             ('name = "Tax assessment desk"', "name = 1"),
         ],

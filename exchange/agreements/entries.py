@@ -29,6 +29,7 @@ _IDENTIFIER = re.compile(r"[a-z][a-z0-9-]{0,62}", re.ASCII)
 Identifier = Annotated[str, StringConstraints(pattern=rf"^{_IDENTIFIER.pattern}$")]
 DepartmentName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
+Exact = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\s\x00-\x1f]+$")]
 Shown = Literal["plain"] | masks.MaskName
 
 
@@ -49,8 +50,8 @@ class _Entry(BaseModel):
 
 
 class _ClientEntry(_Entry):
-    issuer: Text
-    client_id: Text
+    issuer: Exact
+    client_id: Exact
     name: Text
     department: DepartmentName
     scopes: list[Scope]

@@ -75,6 +75,14 @@ def refuse_others(folder: Path, known: Collection[str], reasons: Reasons) -> Non
             reasons.at(path).refuse(f"is not a file of the policies; known here: {', '.join(sorted(known))}")
 
 
+def stays_inside(folder: Path, root: Path, reasons: Reasons) -> bool:
+    """Whether a folder of the policies is really there, not behind a symbolic link that leads out."""
+    if folder.resolve().is_relative_to(root.resolve()):
+        return True
+    reasons.at(folder).refuse("is a symbolic link that leads out of its folder")
+    return False
+
+
 def read_text(file: Path, folder: Path, reasons: Reasons, limit: int = MAX_BYTES) -> str | None:
     """The text of a regular file of this folder, at most `limit` bytes of UTF-8; None with a reason if it is not.
 

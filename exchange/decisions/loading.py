@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from exchange.agreements import Agreement, Bundle, Terms, entries
-from exchange.agreements.files import Place, Reasons, read_toml, refuse_others
+from exchange.agreements.files import Place, Reasons, read_toml, refuse_others, stays_inside
 from exchange.decisions import guardrails
 from exchange.errors import PolicyRefused
 
@@ -40,8 +40,9 @@ def load_bundle(policies: Path, catalogue: Catalogue, zone: str) -> Bundle:
     for department in sorted(departments):
         granted += _granted(root, department, known, reasons)
     entries.refuse_overlaps(granted)
-    guarded = guardrails.read(root / GUARDRAILS, reasons)
-    guardrails.check(guarded, reasons.at(root / GUARDRAILS))
+    if stays_inside(root / GUARDRAILS, root, reasons):
+        guarded = guardrails.read(root / GUARDRAILS, reasons)
+        guardrails.check(guarded, reasons.at(root / GUARDRAILS))
     reasons.refuse_if_any()
     try:
         return Bundle.make(
@@ -61,8 +62,7 @@ def _granted(root: Path, department: str, known: entries.Known, reasons: Reasons
     folder = root / department
     if not folder.is_symlink() and not folder.exists():
         return []  # this department grants nothing
-    if not folder.resolve().is_relative_to(root.resolve()):
-        reasons.at(folder).refuse("is a symbolic link that leads out of its folder")
+    if not stays_inside(folder, root, reasons):
         return []
     refuse_others(folder, {AGREEMENTS}, reasons)
     file = folder / AGREEMENTS
