@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -23,15 +24,18 @@ import pytest
 
 from exchange import city
 from exchange.agreements import Bundle
+from exchange.city import instances, story
 from exchange.city.canaries import leaves
 from exchange.city.datasets import DATASETS
 from exchange.city.draws import Draw
 from exchange.city.life import CERTAIN, State, live
 from exchange.city.sources import Append, Dataset, Push, Snapshot, Symbol, Table
+from exchange.city.tables import KEY, table
 from exchange.city.world import DAY_ZERO, Subject, World, citizen, enterprise
 from exchange.contracts import Catalogue, Contract, load_catalogue
 from exchange.decisions import Decider, load_bundle, without_effect
 from exchange.errors import SettingWrong
+from exchange.store.database import is_postgres, open_engine
 from exchange.subjects import parse
 
 ROOT = Path(__file__).parent.parent
@@ -112,6 +116,15 @@ def test_each_concept_has_one_lead_and_several_sources(catalogue: Catalogue) -> 
 def test_every_dataset_has_a_contract_and_every_shared_contract_a_dataset(catalogue: Catalogue) -> None:
     shared = {contract.name for contract in catalogue.contracts.values() if contract.sharing != "withheld"}
     assert set(IDS) == shared
+
+
+def test_the_page_about_the_city_names_every_contract(catalogue: Catalogue) -> None:
+    page = (ROOT / "docs/city.md").read_text("utf-8")
+    told = {tuple(row) for row in re.findall(r"^\| `([a-z_.]+)` \| (\w+) \| (\w+) \| (\w+) \|", page, re.MULTILINE)}
+    assert told == {
+        (contract.name, contract.kind, "many" if contract.record_key else "one", contract.sharing)
+        for contract in catalogue.contracts.values()
+    }
 
 
 def test_the_policies_load_and_no_grant_is_idle(bundle: Bundle) -> None:
@@ -362,6 +375,53 @@ def test_canaries_reach_the_sources_and_keep_the_contracts(tmp_path: Path, catal
         assert shown
         assert set(shown) <= planted
     assert good > 10
+
+
+# --- tables, the story ------------------------------------------------------------------------------------------------
+
+
+def rows(url: str, dataset: Dataset) -> list[dict[str, Any]]:
+    engine = open_engine(url)
+    try:
+        assert isinstance(dataset.source, Table)
+        found = table(dataset, dataset.source, dataset.department if is_postgres(engine) else None)
+        with engine.connect() as connection:
+            return [dict(row) for row in connection.execute(found.select().order_by(found.c[KEY])).mappings()]
+    finally:
+        engine.dispose()
+
+
+@pytest.mark.services
+def test_postgresql_holds_what_sqlite_holds(tmp_path: Path, fresh_postgres: Callable[[], str]) -> None:
+    url = fresh_postgres()
+    city.generate(tmp_path / "files", citizens=120, enterprises=40, days=1)
+    city.generate(tmp_path / "server", citizens=120, enterprises=40, days=1, postgres=url)
+    assert not list((tmp_path / "server").rglob("*.db"))
+    for dataset in DATASETS:
+        if isinstance(dataset.source, Table):
+            exact = rows(url, dataset)
+            money = [column.header for column in dataset.columns if column.kind == "money"]
+            for row in exact:
+                row.update({name: f"{row[name]:.2f}" for name in money if row[name] is not None})
+            assert exact == rows(instances.sqlite_url(tmp_path / "files", dataset), dataset)
+    assert json.loads((tmp_path / "files/truth.json").read_text("utf-8")) == json.loads(
+        (tmp_path / "server/truth.json").read_text("utf-8")
+    )
+
+
+def test_the_story_moves_a_citizen_and_withdraws_a_licence(tmp_path: Path) -> None:
+    city.generate(tmp_path, citizens=30, enterprises=30)
+    person = next(dataset for dataset in DATASETS if dataset.contract == "civil.person")
+    licence = next(dataset for dataset in DATASETS if dataset.contract == "market.licence")
+    now = datetime(2026, 7, 1, 10, 0, tzinfo=UTC)
+    before = rows(instances.sqlite_url(tmp_path, person), person)
+    address = story.move(tmp_path, now)
+    after = rows(instances.sqlite_url(tmp_path, person), person)
+    assert after[0] == before[0] | {"residence": address, "revision": 2, "updated_at": datetime(2026, 7, 1, 18)}
+    assert after[1:] == before[1:]
+    number = story.withdraw(tmp_path, now)
+    withdrawn = [row for row in rows(instances.sqlite_url(tmp_path, licence), licence) if row["licence_no"] == number]
+    assert [(row["is_deleted"], row["revision"]) for row in withdrawn] == [(1, 2)]
 
 
 # --- size -------------------------------------------------------------------------------------------------------------
