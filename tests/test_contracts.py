@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from exchange.contracts import Contract, load, load_catalogue
+from exchange.contracts.schema import MAX_DEPTH, MAX_FIELDS
+from exchange.contracts.terms import MEMBERS
+from exchange.contracts.wire import MAX_VALUES
 from exchange.errors import ContractRefused
 from tests.support.contracts import contract, field, one, schema
 
@@ -528,3 +531,24 @@ def test_a_catalogue_tells_every_file_that_is_wrong(tmp_path: Path) -> None:
     told = file_refusal(tmp_path).splitlines()
     assert [line.partition(": ")[0] for line in told] == [str(first), str(second)]
     assert "no such folder" in file_refusal(tmp_path / "nowhere")
+
+
+# --- the page for those who write one ---------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parent.parent / "docs/contracts.md"
+
+
+def test_the_example_of_the_page_is_a_contract(tmp_path: Path) -> None:
+    page = PAGE.read_text("utf-8")
+    path = tmp_path / "traffic/driving_licence.avsc"
+    path.parent.mkdir()
+    path.write_text(page.split("```json\n")[1].split("```")[0], "utf-8")
+    assert load(path).topic == "traffic.driving_licence.v1"
+
+
+def test_the_page_names_every_member_and_limit() -> None:
+    page = PAGE.read_text("utf-8")
+    for member in MEMBERS:
+        assert f"| `{member}` |" in page
+    for limit in (f"{MAX_VALUES:,}".replace(",", " "), f"more than {MAX_FIELDS} fields", f"deeper than {MAX_DEPTH}"):
+        assert limit in page

@@ -82,8 +82,8 @@ def _named_alike(path: Path, contract: Contract) -> None:
         raise ContractRefused(f"{path}: name: the record's name asks for the file {contract.dataset}.avsc")
     if stem["major"] is not None and int(stem["major"]) != contract.major:
         raise ContractRefused(f"{path}: exchange.major: the file's name says {stem['major']}")
-    if path.resolve().parent.name != contract.department:
-        raise ContractRefused(f"{path}: namespace: the folder asks for gov.{path.resolve().parent.name}")
+    if path.absolute().parent.name != contract.department:
+        raise ContractRefused(f"{path}: namespace: the folder asks for gov.{path.absolute().parent.name}")
 
 
 def _majors(found: Mapping[Path, Contract]) -> list[str]:

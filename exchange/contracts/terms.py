@@ -33,7 +33,7 @@ SHARING: tuple[Sharing, ...] = get_args(Sharing)  # from the loosest to the stri
 LANGUAGES = ("zh-CN", "en")
 SEALED_LEVEL = 4
 
-_MEMBERS = (
+MEMBERS = (
     "major", "owner", "title", "subject", "record_key", "sharing", "reason", "cycle", "version", "event_time", "fields"
 )  # fmt: skip
 _CONCEPT = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
@@ -88,8 +88,8 @@ class _TermsReader:
 
     def read(self) -> Terms | None:
         before = len(self._problems)
-        for name in sorted(set(self._given) - set(_MEMBERS)):
-            self._refuse(name, f"unknown; known are {', '.join(_MEMBERS)}", None)
+        for name in sorted(set(self._given) - set(MEMBERS)):
+            self._refuse(name, f"unknown; known are {', '.join(MEMBERS)}", None)
         kind, scheme, subject_field = self._subject()
         sharing, reason = self._sharing()
         terms = Terms(
