@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import sqlalchemy as sa
@@ -90,8 +90,9 @@ def _look_up(
     if not identities:
         return ()
     if is_postgres(connection):
-        columns = tuple(list(column) for column in zip(*identities, strict=True))
-        return connection.exec_driver_sql(postgres, columns).all()
+        with _driver(connection).cursor(binary=True) as cursor:  # numbers come without being read from text
+            cursor.execute(postgres.encode(), [list(column) for column in zip(*identities, strict=True)])
+            return cursor.fetchall()
     return connection.exec_driver_sql(sqlite, (json.dumps(identities),)).all()
 
 
@@ -137,12 +138,16 @@ def write(connection: sa.Connection, winners: Standing) -> None:
 
 def _copy(connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     connection.exec_driver_sql(statements.POSTGRES_STAGE)
-    driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
-    with driver.cursor() as cursor, cursor.copy(statements.POSTGRES_COPY) as copy:
+    with _driver(connection).cursor() as cursor, cursor.copy(statements.POSTGRES_COPY) as copy:
         copy.set_types(statements.FACET_TYPES)
         for row in rows:
             copy.write_row(row)
     connection.exec_driver_sql(statements.POSTGRES_PUT_STAGED)
+
+
+def _driver(connection: sa.Connection) -> psycopg.Connection[Any]:
+    """psycopg's connection beneath, in the same transaction."""
+    return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
 
 
 def _row(facet: Facet) -> tuple[Any, ...]:

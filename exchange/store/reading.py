@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -72,3 +72,10 @@ class FacetReader(Protocol):
 def start(place: Place | None) -> tuple[int, str]:
     """The (event time, record key) below which to read; without a place, above all there are."""
     return (2**63 - 1, "") if place is None else (micros(place.event_time), place.record_key)
+
+
+def in_order(found: Iterable[Facet], wanted: Sequence[tuple[str, int]]) -> list[Facet]:
+    """Facets contract by contract as wanted, each contract's newest first."""
+    newest_first = sorted(found, key=lambda facet: (facet.event_time, facet.record_key), reverse=True)
+    place = {pair: number for number, pair in enumerate(wanted)}
+    return sorted(newest_first, key=lambda facet: place[facet.contract, facet.major])

@@ -64,7 +64,10 @@ class PostgresFacetReader:
             return []
         places = after or {}
         request = _Request(
-            [(subject_key, contract, major, *start(places.get(contract)), limit) for contract, major in wanted]
+            [
+                (subject_key, contract, major, *start(places.get(contract)), limit)
+                for contract, major in dict.fromkeys(wanted)
+            ]
         )
         self._waiting.append(request)
         if len(self._flights) < CONNECTIONS:

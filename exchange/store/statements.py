@@ -30,7 +30,7 @@ _SQLITE_LOOK_UP = f"""
         ON {" AND ".join(f"f.{name} = wanted.value ->> {at}" for at, name in enumerate(_KEY))}"""
 _POSTGRES_LOOK_UP = f"""
     SELECT wanted.n - 1, facet.*
-      FROM unnest(%s::text[], %s::text[], %s::int4[], %s::text[]) WITH ORDINALITY AS wanted ({", ".join(_KEY)}, n)
+      FROM unnest(%b::text[], %b::text[], %b::int4[], %b::text[]) WITH ORDINALITY AS wanted ({", ".join(_KEY)}, n)
      CROSS JOIN LATERAL (
            SELECT {{columns}} FROM facets AS f
             WHERE {" AND ".join(f"f.{name} = wanted.{name}" for name in _KEY)} LIMIT 1) AS facet"""
@@ -51,6 +51,12 @@ POSTGRES_COPY = "COPY staged_facets FROM STDIN (FORMAT binary)"
 POSTGRES_PUT_STAGED = f"INSERT INTO facets ({FACET}) SELECT {FACET} FROM staged_facets {_REPLACE}"
 
 # --- the gateway's ----------------------------------------------------------------------------------------------------
+
+# The facets of one subject under these (contract, major), a JSON array of pairs, up to a limit and in no order.
+SQLITE_FEW_FACETS = f"""
+    SELECT {FACET} FROM json_each(?) AS wanted CROSS JOIN facets AS f
+        ON f.subject_key = ? AND f.contract = wanted.value ->> 0 AND f.major = wanted.value ->> 1
+     WHERE f.payload IS NOT NULL LIMIT ?"""
 
 # A page of one subject's facets of one contract. The database sorts the list, and keeps no more than the page of it.
 SQLITE_FACETS = f"""

@@ -1,0 +1,242 @@
+"""How the gateway reads, on SQLite and on PostgreSQL: only what stands, bounded, and whole lists page by page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exchange.errors import NotFound, StoreUnavailable
+from exchange.records import Facet, Watermark
+from exchange.store import LIST_LIMIT, Batch, FacetReader, Place, Told, open_reader
+from exchange.store.reading_postgres import CONNECTIONS, PROBES, PostgresFacetReader
+from tests.support.stores import NOW, Stores, facet, stores
+
+__all__ = ["stores"]
+
+pytestmark = pytest.mark.anyio
+
+LI, WANG = "k1.llllllllllllllllllllll", "k1.wwwwwwwwwwwwwwwwwwwwww"
+
+
+@pytest.fixture
+async def reader(stores: Stores) -> AsyncIterator[FacetReader]:
+    opened = stores.reader()
+    yield opened
+    await opened.close()
+
+
+def put(stores: Stores, facets: Iterable[Facet]) -> None:
+    store = stores.open()
+    position = store.take("t", 0, "a", "id")
+    store.apply([Batch("t", 0, position.epoch, position.offset, position.offset + 1, list(facets))])
+
+
+def licence(number: int, **changes: Any) -> Facet:
+    """One of a subject's many records; three share each event time."""
+    return facet(
+        number,
+        subject_key=LI,
+        contract="market.licence",
+        record_key=f"{(number * 7919) % 10_007:022d}",
+        event_time=NOW + timedelta(seconds=number // 3),
+        **changes,
+    )
+
+
+def newest_first(facets: Iterable[Facet]) -> list[Facet]:
+    return sorted(facets, key=lambda one: (one.event_time, one.record_key), reverse=True)
+
+
+async def test_only_the_wanted_facets_of_the_subject(stores: Stores, reader: FacetReader) -> None:
+    wanted = [
+        facet(1, subject_key=LI, contract="tax.person", version=3),
+        facet(2, subject_key=LI, contract="civil.person", major=2),
+    ]
+    others = [
+        facet(3, subject_key=LI, contract="civil.person", major=1),
+        facet(4, subject_key=LI, contract="health.person"),
+        facet(5, subject_key=WANG, contract="tax.person"),
+        facet(6, subject_key=LI, contract="civil.household", payload=None),
+    ]
+    put(stores, wanted + others)
+    pairs = [("tax.person", 1), ("civil.household", 1), ("civil.person", 2), ("no.such", 1), ("tax.person", 1)]
+    assert await reader.facets(LI, pairs) == wanted
+    assert await reader.facets("k1.nobody", pairs) == []
+    assert await reader.facets(LI, []) == []
+
+
+async def test_a_list_comes_newest_first_and_cut(stores: Stores, reader: FacetReader) -> None:
+    licences = [licence(number) for number in range(LIST_LIMIT)]
+    put(stores, licences)
+    assert await reader.facets(LI, [("market.licence", 1)]) == newest_first(licences)
+    put(stores, [licence(LIST_LIMIT), facet(9, subject_key=LI)])
+    found = await reader.facets(LI, [("civil.person", 1), ("market.licence", 1)])
+    assert found == [facet(9, subject_key=LI), *newest_first([*licences, licence(LIST_LIMIT)])[:LIST_LIMIT]]
+
+
+@pytest.mark.parametrize("limit", [LIST_LIMIT, 50, 1000])
+async def test_page_by_page_every_record_comes_once(stores: Stores, reader: FacetReader, limit: int) -> None:
+    licences = [licence(number, payload=None if number % 10 == 0 else "{}") for number in range(700)]
+    put(stores, licences)
+    seen: list[Facet] = []
+    after: dict[str, Place] = {}
+    while page := await reader.facets(LI, [("market.licence", 1)], after, limit):
+        assert len(page) <= limit
+        seen += page
+        after = {"market.licence": Place(page[-1].event_time, page[-1].record_key)}
+    assert seen == newest_first(one for one in licences if one.payload is not None)
+
+
+async def test_a_place_concerns_its_contract_only(stores: Stores, reader: FacetReader) -> None:
+    put(stores, [licence(0), licence(3), facet(9, subject_key=LI)])
+    after = {"market.licence": Place(licence(3).event_time, licence(3).record_key)}
+    found = await reader.facets(LI, [("market.licence", 1), ("civil.person", 1)], after)
+    assert found == [licence(0), facet(9, subject_key=LI)]
+
+
+async def test_what_was_committed_is_seen_by_the_next_read(stores: Stores, reader: FacetReader) -> None:
+    for number in range(5):
+        put(stores, [facet(number)])
+        assert await reader.facets(facet(0).subject_key, [("civil.person", 1)]) == [facet(number)]
+    put(stores, [facet(9, payload=None)])
+    assert await reader.facets(facet(0).subject_key, [("civil.person", 1)]) == []
+
+
+async def test_watermarks(stores: Stores, reader: FacetReader) -> None:
+    def mark(contract: str, source: str, minutes: int) -> Watermark:
+        return Watermark(contract, f"{contract}.v1", source, 1, NOW + timedelta(minutes=minutes), {})
+
+    store = stores.open()
+    position = store.take("exchange.watermarks.v1", 0, "a", "id")
+    marks = [
+        mark("civil.person", "civil/push", 1),
+        mark("civil.person", "civil/people", 2),
+        mark("tax.person", "tax/a", 3),
+    ]
+    store.apply([Batch("exchange.watermarks.v1", 0, position.epoch, 0, 1, watermarks=marks)])
+    assert await reader.watermarks(["civil.person", "no.such", "civil.person"]) == [
+        Told("civil.person", "civil/people", NOW + timedelta(minutes=2)),
+        Told("civil.person", "civil/push", NOW + timedelta(minutes=1)),
+    ]
+    assert await reader.watermarks([]) == []
+
+
+async def test_bundles(stores: Stores, reader: FacetReader) -> None:
+    assert await reader.newest_bundle() is None
+    store = stores.open()
+    store.save_bundle("one", b"1")
+    store.save_bundle("two", b"\xff2")
+    store.save_bundle("one", b"1")
+    assert await reader.newest_bundle() == "one"
+    assert await reader.bundle("two") == b"\xff2"
+    with pytest.raises(NotFound):
+        await reader.bundle("three")
+
+
+async def test_many_readers_at_once_get_each_their_own(stores: Stores, reader: FacetReader) -> None:
+    subjects = [f"k1.{number:022d}" for number in range(300)]
+    put(stores, (facet(number, subject_key=subject) for number, subject in enumerate(subjects)))
+    found = await asyncio.gather(*(reader.facets(subject, [("civil.person", 1)]) for subject in subjects))
+    assert found == [[facet(number, subject_key=subject)] for number, subject in enumerate(subjects)]
+
+
+async def test_a_file_that_is_no_store(tmp_path: Path) -> None:
+    reader = open_reader(f"sqlite:///{tmp_path}/missing/store.db")
+    with pytest.raises(StoreUnavailable):
+        await reader.newest_bundle()
+    (tmp_path / "store.db").write_bytes(b"not a database " * 100)
+    (tmp_path / "store.db").chmod(0o600)
+    reader = open_reader(f"sqlite:///{tmp_path}/store.db")
+    with pytest.raises(StoreUnavailable, match="NOTADB"):
+        await reader.facets(LI, [("civil.person", 1)])
+    await reader.close()
+
+
+async def test_postgres_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exchange.store.reading_postgres.POOL_SECONDS", 0.2)
+    reader = open_reader("postgresql://nobody@127.0.0.1:1/nothing")
+    with pytest.raises(StoreUnavailable):
+        await reader.newest_bundle()
+    with pytest.raises(StoreUnavailable):
+        await asyncio.gather(*(reader.facets(LI, [("civil.person", 1)]) for _ in range(5)))
+    await reader.close()
+
+
+class Counting(PostgresFacetReader):
+    """A reader without a server: it counts statements and answers each a moment later."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__({})
+        self.statements: list[int] = []
+        self.error = error
+
+    async def _read(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        self.statements.append(len(parameters[0]))
+        await asyncio.sleep(0.01)
+        if self.error is not None:
+            raise self.error
+        return [
+            (number, subject, contract, 1, "", "{}", 1, "a/b", 1, 1, 0, 0, None, 0)
+            for number, subject, contract in zip(*parameters[:3], strict=True)
+        ]
+
+
+async def test_what_waits_goes_in_one_statement() -> None:
+    reader = Counting()
+    pairs = [("a.b", 1), ("c.d", 1)]
+
+    async def read(number: int) -> None:
+        found = await reader.facets(f"k1.{number}", pairs)
+        assert [(one.subject_key, one.contract) for one in found] == [(f"k1.{number}", "a.b"), (f"k1.{number}", "c.d")]
+
+    first = asyncio.gather(*(read(number) for number in range(40)))
+    await asyncio.sleep(0.001)
+    await asyncio.gather(first, *(read(number) for number in range(40, 80)))
+    assert sum(reader.statements) == 160
+    assert len(reader.statements) <= 2 * CONNECTIONS
+    await asyncio.gather(*(read(number) for number in range(500)))
+    assert max(reader.statements) <= PROBES
+
+
+async def test_an_error_reaches_every_caller_of_its_statement_and_no_other() -> None:
+    reader = Counting(StoreUnavailable("away"))
+    calls = [asyncio.create_task(reader.facets("k1.a", [("a.b", 1)])) for _ in range(5)]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(result) for result in results] == [StoreUnavailable] * 5
+    reader.error = None
+    assert len(await reader.facets("k1.a", [("a.b", 1)])) == 1
+
+
+async def test_a_caller_that_goes_away_takes_nobody_along() -> None:
+    reader = Counting()
+    gone = asyncio.create_task(reader.facets("k1.a", [("a.b", 1)]))
+    stays = asyncio.create_task(reader.facets("k1.b", [("a.b", 1)]))
+    await asyncio.sleep(0.001)
+    gone.cancel()
+    assert [one.subject_key for one in await stays] == ["k1.b"]
+
+
+@pytest.mark.services
+async def test_a_restarted_server_is_passed_over(fresh_postgres: Callable[[], str]) -> None:
+    """Connections that the server has cut cost no request."""
+    stores = Stores(fresh_postgres())
+    store, reader = stores.open(), stores.reader()
+    store.migrate()
+    put(stores, [facet(1)])
+    wanted = [("civil.person", 1)]
+    await asyncio.gather(*(reader.facets(facet(1).subject_key, wanted) for _ in range(20)))
+    with store.engine.connect() as connection:
+        connection.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    await asyncio.sleep(0.1)
+    assert await reader.facets(facet(1).subject_key, wanted) == [facet(1)]
+    assert store.newest_bundle_version() is None
+    await reader.close()
+    stores.close()
