@@ -160,6 +160,14 @@ class TestRules:
             assert decision.reason
             assert DECISIONS.labels("error")._value.get() == before + 1
 
+    def test_a_level_that_is_only_equal_to_a_number_does_not_pass_for_it(self, decider: Decider) -> None:
+        person = decider.bundle.terms["civil.person", 1]
+        phone = person.fields["phone"].model_copy(update={"level": True})
+        mixed = person.model_copy(update={"fields": dict(person.fields) | {"phone": phone}})
+        terms = dict(decider.bundle.terms) | {("civil.person", 1): mixed}
+        decision = decide(Decider(replace(decider.bundle, terms=MappingProxyType(terms))), "civil")
+        assert (decision.allowed, decision.error) == (False, True)
+
     def test_two_masks_that_differ_redact_and_so_does_one_that_does_not_fit(self, decider: Decider) -> None:
         masked = [
             one.model_copy(update={"mask": "initial"}) if one.id in ("agreement", "own") else one
