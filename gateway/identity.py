@@ -12,13 +12,17 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from starlette.types import Scope
+
 from exchange.agreements import Bundle, Client
 from exchange.clock import Clock
 from exchange.errors import Forbidden
 from exchange.metrics import TOKEN_CACHE, TOKEN_FAILURES
+from gateway.limits import note
 from gateway.problems import InsufficientScope
 from gateway.tokens import Reason, Token, TokenRefused, Tokens
 
+CALLER = "exchange.caller"
 CACHE_SIZE = 4096
 CACHE_SECONDS = 60.0
 # RFC 6750 section 2.1, with the single blank of RFC 9110's credentials.
@@ -49,13 +53,13 @@ class Identity:
         self._verified: OrderedDict[bytes, tuple[float, Token]] = OrderedDict()
         self._refused: Counter[str] = Counter()
 
-    async def caller(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
-        """Who sent a request with these headers.
+    async def caller(self, scope: Scope) -> Caller:
+        """Who sent this request; from now on it stands in the scope and in the request's log line.
 
         Raises TokenRefused (401), Forbidden (a client that is not listed), PolicyUnavailable, IssuerUnavailable.
         """
         try:
-            token = await self._token(bearer(headers))
+            token = await self._token(bearer(scope["headers"]))
         except TokenRefused as error:
             self._count(error.reason)
             raise
@@ -63,7 +67,9 @@ class Identity:
         if client is None:
             self._count("unlisted")
             raise Forbidden("this client is not in the list of clients")
-        return Caller(client, token.scopes.intersection(client.scopes), token.person)
+        caller = scope[CALLER] = Caller(client, token.scopes.intersection(client.scopes), token.person)
+        note(scope, client=client.client_id, department=client.department)
+        return caller
 
     def take_refused(self) -> dict[str, int]:
         """How many were refused since the last call, by reason."""

@@ -20,6 +20,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from exchange.errors import ExchangeError
 from exchange.metrics import REQUESTS
 from gateway.problems import BodyTooLarge, HeadersTooLarge, TooSlow, render
 
@@ -163,10 +164,11 @@ class Edge:
     def __init__(self, app: ASGIApp, clock: Callable[[], float] = time.perf_counter) -> None:
         self._app = app
         self._clock = clock
+        self.failure: ExchangeError | None = None  # why it could not start
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
+            await self._live(scope, receive, send)
             return
         if scope["type"] != "http":
             return  # uvicorn is told to speak HTTP only
@@ -184,6 +186,18 @@ class Edge:
             await self._fail(answer, error)
         finally:
             self._close(answer, self._clock() - started)
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Start and stop. Why a start failed is kept for whoever runs the server; the server gets no traceback."""
+
+        async def told(message: Message) -> None:
+            await send({name: text for name, text in message.items() if name != "message"})
+
+        try:
+            await self._app(scope, receive, told)
+        except ExchangeError as error:
+            self.failure = error
+            raise
 
     def _open(self, scope: Scope, receive: Receive, send: Send) -> Answer:
         request_id = scope[REQUEST_ID] = secrets.token_hex(16)

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from exchange.errors import SettingWrong
 from exchange.settings import Settings
 from gateway.connection import BoundedProtocol
+from gateway.limits import Edge
 from gateway.metrics_listener import metrics_app
 
 log = structlog.get_logger("gateway")
@@ -34,7 +35,7 @@ class _Second(uvicorn.Server):
         yield
 
 
-def run(settings: Settings, make: Callable[[Settings], ASGIApp]) -> None:
+def run(settings: Settings, make: Callable[[Settings], Edge]) -> None:
     """Serve what `make` builds until stopped. The ports are bound first: with port 0 the app learns the real one.
 
     Raises SettingWrong for an address that cannot be had, and whatever `make` raises.
@@ -46,8 +47,13 @@ def run(settings: Settings, make: Callable[[Settings], ASGIApp]) -> None:
     app = make(settings.model_copy(update={"gateway": gateway.model_copy(update=ports)}))
     main = uvicorn.Server(configuration(app, lifespan=True))
     log.info("gateway starts", host=gateway.host, **ports)
-    with asyncio.Runner(loop_factory=main.config.get_loop_factory()) as runner:
-        runner.run(_serve(main, listener, metrics))
+    try:
+        with asyncio.Runner(loop_factory=main.config.get_loop_factory()) as runner:
+            runner.run(_serve(main, listener, metrics))
+    except SystemExit:
+        if app.failure is not None:
+            raise app.failure from None
+        raise
     log.info("gateway stopped")
 
 

@@ -17,6 +17,7 @@ from exchange.errors import BadRequest
 MAX_DEPTH = 32
 # No type of a contract takes a longer number: longs and decimals travel as strings.
 MAX_DIGITS = 40
+TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 # Possessive, and a string that does not end runs to the end of the text: the time stays linear for any input.
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _NO_BRACKET = re.compile(r"[^\[\]{}]+")
@@ -54,7 +55,7 @@ def check_depth(text: str) -> None:
     for bracket in _NO_BRACKET.sub("", _STRING.sub("", text)):
         depth += 1 if bracket in "[{" else -1
         if depth > MAX_DEPTH:
-            raise Malformed(f"nested deeper than {MAX_DEPTH} levels")
+            raise Malformed(TOO_DEEP)
 
 
 def check_surrogates(text: str, value: Any) -> None:
