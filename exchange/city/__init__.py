@@ -18,5 +18,6 @@ In reading order:
 """
 
 from exchange.city.days import advance, generate
+from exchange.city.instances import pushes
 
-__all__ = ["advance", "generate"]
+__all__ = ["advance", "generate", "pushes"]

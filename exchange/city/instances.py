@@ -31,6 +31,16 @@ def sqlite_url(out: Path, dataset: Dataset) -> str:
     return f"sqlite:///{folder(out, dataset) / f'{dataset.department}.db'}"
 
 
+def pushes(out: Path) -> list[tuple[str, Path]]:
+    """What is to be pushed, as (contract, NDJSON file), the oldest day first."""
+    found = []
+    for dataset in DATASETS:
+        if isinstance(dataset.source, Push):
+            name = dataset.contract.partition(".")[2]
+            found += [(dataset.contract, file) for file in sorted(folder(out, dataset).glob(f"{name}-*.ndjson"))]
+    return found
+
+
 def write(out: Path, world: World, postgres: str | None) -> None:
     """Write the instance files; the path of a source is relative to its instance file."""
     target = out / FOLDER
