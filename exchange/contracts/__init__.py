@@ -4,7 +4,7 @@ In reading order:
 
     wire           limits, variable-length integers, the framing around a datum
     node           what every type can do; the one mapping between native values and JSON
-    scalars, logical, containers   one class per Avro type, with all the rules of that type
+    scalars, logical, nullable, containers   one class per Avro type, with all the rules of that type
     problems       why a contract is refused, every reason with its path
     schema         reads the types; terms reads the `exchange` property
     compatibility  what a newer version breaks

@@ -13,9 +13,10 @@ import avro.schema
 from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaCompatibilityType
 from avro.errors import AvroException
 
-from exchange.contracts.containers import ArrayNode, MapNode, Member, Nullable, RecordNode, Sealed
+from exchange.contracts.containers import ArrayNode, MapNode, Member, RecordNode
 from exchange.contracts.logical import DecimalNumber
 from exchange.contracts.node import Node
+from exchange.contracts.nullable import Nullable, Sealed
 from exchange.contracts.problems import Problems
 from exchange.contracts.scalars import Symbols
 from exchange.contracts.terms import SHARING

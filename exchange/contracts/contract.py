@@ -15,9 +15,10 @@ import fastavro
 import orjson
 
 from exchange.contracts.compatibility import breaks
-from exchange.contracts.containers import Member, Nullable, RecordNode, Sealed
+from exchange.contracts.containers import Member, RecordNode
 from exchange.contracts.logical import Day, Timestamp
 from exchange.contracts.node import within
+from exchange.contracts.nullable import Nullable, Sealed
 from exchange.contracts.problems import Problems, read_json
 from exchange.contracts.schema import FIELD_NAME, MAX_NAME, read_record
 from exchange.contracts.terms import SEALED_LEVEL, Sharing, Terms, read_terms

@@ -12,7 +12,7 @@ from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperatio
 from typing import Any
 from uuid import UUID
 
-from exchange.contracts.node import Node, misformed, mistyped
+from exchange.contracts.node import Node, misformed, mistyped, own_names
 from exchange.contracts.scalars import Bytes, Text
 from exchange.contracts.wire import Budget, read_bytes, read_long
 from exchange.errors import Rejected
@@ -101,6 +101,9 @@ class DecimalNumber(Node):
             raise Rejected("a decimal in a default is its two's complement bytes")
         prefix = bytes([len(raw) << 1]) if self.size is None else b""
         return self.read(prefix + raw, 0, Budget())[0]
+
+    def wrappers(self) -> set[str]:
+        return super().wrappers() | own_names(self.fullname)
 
     def _too_long(self) -> Rejected:
         return Rejected(f"more digits than decimal({self.precision}, {self.scale}) holds")

@@ -62,9 +62,18 @@ class Node(ABC):
         """The native value of a default in a schema, which has Avro's own JSON form. Raises Rejected."""
         return self.check(form)
 
+    def wrappers(self) -> set[str]:
+        """The members by which Avro's own JSON encoding wraps a value of this type in a union; no form has them."""
+        return {"boolean", "int", "long", "float", "double", "string", "bytes", "array", self.name}
+
     def surplus(self, value: Any) -> int:
         """How many values beyond `weight` a checked value consists of."""
         return 0
+
+
+def own_names(fullname: str) -> set[str]:
+    """A named type's full name and its last part; nothing for a type without a name."""
+    return {fullname, fullname.rpartition(".")[2]} - {""}
 
 
 FAULTS = (Rejected, IndexError, UnicodeDecodeError)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Any
 
-from exchange.contracts.node import Node, misformed, mistyped
+from exchange.contracts.node import Node, misformed, mistyped, own_names
 from exchange.contracts.wire import MAX_DATUM_BYTES, Budget, read_bytes, read_long
 from exchange.errors import Rejected
 
@@ -255,6 +255,9 @@ class Symbols(Node):
         if type(form) is not str:
             raise misformed("a symbol", form)
         return form
+
+    def wrappers(self) -> set[str]:
+        return super().wrappers() | own_names(self.fullname)
 
 
 _DIGITS = re.compile(r"0|-?[1-9][0-9]{0,18}")

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
-from exchange.contracts.containers import ArrayNode, MapNode, Member, Nullable, RecordNode
+from exchange.contracts.containers import ArrayNode, MapNode, Member, RecordNode
 from exchange.contracts.logical import MAX_PRECISION, Clock, Day, DecimalNumber, Timestamp, Uuid
 from exchange.contracts.node import Node
+from exchange.contracts.nullable import Nullable
 from exchange.contracts.problems import Problems
 from exchange.contracts.scalars import Boolean, Bytes, Double, Float, Int, Long, Symbols, Text
 from exchange.errors import Rejected

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, TypeVar, get_args
 
-from exchange.contracts.containers import Member, Nullable, RecordNode
+from exchange.contracts.containers import Member, RecordNode
 from exchange.contracts.logical import Day, Timestamp
 from exchange.contracts.node import Node
+from exchange.contracts.nullable import Nullable
 from exchange.contracts.problems import Problems
 from exchange.contracts.scalars import Int, Text
 from exchange.subjects import SCHEMES, Kind
