@@ -133,9 +133,10 @@ def writing(engine: sa.Engine, *, isolation: str | None = None) -> Iterator[sa.C
 
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """One transaction that only reads. Raises StoreUnavailable."""
-    with translated(), engine.connect() as connection, connection.execution_options(**{_READING: True}).begin():
-        yield connection
+    """One transaction that only reads: it is rolled back at the end. Raises StoreUnavailable."""
+    with translated(), engine.connect() as connection:
+        connection.execution_options(**{_READING: True})
+        yield connection  # the transaction begins by itself, and closing the connection rolls it back
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------

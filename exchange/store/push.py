@@ -76,7 +76,8 @@ class PushLedger:
                 claimed_at=now,
                 lease_until=lease,
             )
-            if connection.execute(insert.on_conflict_do_nothing()).rowcount == 1:
+            inserted = connection.execute(insert.on_conflict_do_nothing().returning(claims.c.key)).first()
+            if inserted is not None:
                 epoch, first = _take_sequences(connection, lines)
                 connection.execute(claims.update().where(here).values(epoch=epoch, first_sequence=first))
                 return Claim(ClaimState.NEW, epoch, first)

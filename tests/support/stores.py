@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from exchange.records import Facet, Origin
 from exchange.store import Store, open_reader
-from exchange.store.database import open_engine
+from exchange.store.database import open_engine, reading
 from exchange.store.reading import FacetReader
 from exchange.store.tables import facets
 
@@ -96,7 +96,7 @@ def facet(offset: int, /, **changes: Any) -> Facet:
 
 def stored(store: Store) -> dict[tuple[Any, ...], tuple[Any, ...]]:
     """Every row of the facets table, by identity."""
-    with store.engine.connect() as connection:
+    with reading(store.engine) as connection:
         return {tuple(row[:4]): tuple(row[4:]) for row in connection.execute(sa.select(facets))}
 
 
