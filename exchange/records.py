@@ -122,8 +122,8 @@ class Envelope:
             return raw.decode("ascii")
 
         def number(name: str, digits: str) -> int:
-            if not digits.removeprefix("-").isdigit() or len(digits) > 20:
-                raise Rejected(f"header {name} is not a whole number")
+            if not digits.removeprefix("-").isdigit() or len(digits) > 20 or not _storable(int(digits)):
+                raise Rejected(f"header {name} is not a whole number of 64 bits")
             return int(digits)
 
         source, _, epoch = text("ce_source").rpartition("/")
@@ -131,14 +131,15 @@ class Envelope:
             raise Rejected("header ce_source is not <department>/<instance>/<epoch>")
         try:
             event_time = datetime.fromisoformat(text("ce_time"))
-        except ValueError:
+            if event_time.tzinfo is None:
+                raise Rejected("header ce_time has no zone")
+            event_time = event_time.astimezone(UTC)
+        except (ValueError, OverflowError):
             raise Rejected("header ce_time is not an RFC 3339 time") from None
-        if event_time.tzinfo is None:
-            raise Rejected("header ce_time has no zone")
         return cls(
             origin=Origin(source, number("ce_source", epoch), number("ce_sequence", text("ce_sequence"))),
             type=text("ce_type"),
-            event_time=event_time.astimezone(UTC),
+            event_time=event_time,
             version=number("exchange_version", text("exchange_version")) if "exchange_version" in headers else None,
             traceparent=text("traceparent") if "traceparent" in headers else None,
         )
@@ -228,11 +229,11 @@ class Watermark:
                 contract=_text(value["contract"]),
                 topic=_text(value["topic"]),
                 source=_text(value["source"]),
-                epoch=int(value["epoch"]),
+                epoch=_whole(value["epoch"]),
                 as_of=as_of.astimezone(UTC),
-                offsets={int(partition): int(offset) for partition, offset in value["offsets"].items()},
+                offsets={int(partition): _whole(offset) for partition, offset in value["offsets"].items()},
             )
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise Rejected("the watermark is malformed") from None
         if as_of.tzinfo is None or "/" not in found.source:
             raise Rejected("the watermark has no zone or no instance name")
@@ -291,10 +292,10 @@ class Reject:
                 reason=_text(value["reason"]),
                 at=datetime.fromisoformat(value["at"]).astimezone(UTC),
                 origin=envelope.origin,
-                schema_id=None if value["schema_id"] is None else int(value["schema_id"]),
+                schema_id=None if value["schema_id"] is None else _whole(value["schema_id"]),
                 payload=None if value["payload"] is None else _text(value["payload"]),
             )
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise Rejected("the reject is malformed") from None
 
 
@@ -310,9 +311,22 @@ def canonical(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str):
+    """Text that any database stores: no NUL, no lone surrogate (JSON can write both as escapes)."""
+    if not isinstance(value, str) or "\0" in value:
+        raise TypeError
+    value.encode("utf-8")  # a lone surrogate is a UnicodeEncodeError, which is a ValueError
+    return value
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or not _storable(value):
         raise TypeError
     return value
+
+
+def _storable(number: int) -> bool:
+    """Whether a number fits 64 bits, as both databases have them."""
+    return -(2**63) <= number < 2**63
 
 
 def _json_object(delivery: Delivery) -> dict[str, Any]:

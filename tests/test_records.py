@@ -52,6 +52,10 @@ def test_an_envelope_reads_back(
         ("ce_sequence", b"12a"),
         ("ce_sequence", b"\xff"),
         ("ce_sequence", b"9" * 40),
+        ("ce_sequence", b"09223372036854775808"),
+        ("exchange_version", b"-9223372036854775809"),
+        ("ce_source", b"civil/people/18446744073709551616"),
+        ("ce_time", b"0001-01-01T00:00:00+14:00"),
         ("ce_time", b"2026-03-01"),
         ("ce_time", b"2026-03-01T08:00:00"),
         ("ce_time", b"yesterday"),
@@ -92,6 +96,42 @@ def test_a_malformed_watermark_or_reject_is_refused(value: bytes | None) -> None
     for read in (Watermark.read, Reject.read):
         with pytest.raises(Rejected):
             read(Delivery("t", 0, 0, b"k", value, headers))
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("contract", '"civil\\u0000"'),
+        ("source", '"civil/\\ud800"'),
+        ("epoch", "Infinity"),
+        ("epoch", "1e400"),
+        ("epoch", "9223372036854775808"),
+        ("epoch", "true"),
+        ("epoch", '"1"'),
+        ("as_of", '"0001-01-01T00:00:00+14:00"'),
+        ("as_of", "5"),
+        ("offsets", '{"0": -9223372036854775809}'),
+        ("offsets", '{"x": 1}'),
+        ("offsets", "[1]"),
+    ],
+)
+def test_a_watermark_that_no_store_could_hold_is_refused(member: str, value: str) -> None:
+    """JSON can say what a database cannot keep: it must not stop the partition."""
+    members = {
+        "contract": '"civil.person"',
+        "topic": '"civil.person.v1"',
+        "source": '"civil/people"',
+        "epoch": "1",
+        "as_of": '"2026-03-01T08:00:00Z"',
+        "offsets": '{"0": 17}',
+    }
+    Watermark.read(Delivery("t", 0, 0, None, _object(members)))
+    with pytest.raises(Rejected):
+        Watermark.read(Delivery("t", 0, 0, None, _object(members | {member: value})))
+
+
+def _object(members: dict[str, str]) -> bytes:
+    return ("{" + ", ".join(f'"{name}": {value}' for name, value in members.items()) + "}").encode()
 
 
 def test_a_reject_reads_back_and_its_headers_hold_nothing_personal() -> None:
