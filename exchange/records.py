@@ -226,17 +226,20 @@ class Watermark:
         try:
             as_of = datetime.fromisoformat(value["as_of"])
             found = cls(
-                contract=_text(value["contract"]),
-                topic=_text(value["topic"]),
-                source=_text(value["source"]),
+                contract=_name(value["contract"]),
+                topic=_name(value["topic"]),
+                source=_name(value["source"]),
                 epoch=_whole(value["epoch"]),
                 as_of=as_of.astimezone(UTC),
                 offsets={int(partition): _whole(offset) for partition, offset in value["offsets"].items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise Rejected("the watermark is malformed") from None
-        if as_of.tzinfo is None or "/" not in found.source:
+        department, _, instance = found.source.partition("/")
+        if as_of.tzinfo is None or not instance:
             raise Rejected("the watermark has no zone or no instance name")
+        if found.contract.partition(".")[0] != department:
+            raise Rejected("the watermark's source is of another department than the contract's owner")
         return found
 
 
@@ -286,7 +289,7 @@ class Reject:
         try:
             return cls(
                 department=envelope.origin.department,
-                contract=_text(value["contract"]),
+                contract=_name(value["contract"]),
                 place=_text(value["place"]),
                 field=None if value["field"] is None else _text(value["field"]),
                 reason=_text(value["reason"]),
@@ -308,6 +311,13 @@ def rfc3339(moment: datetime) -> str:
 def canonical(value: Any) -> str:
     """JSON text with sorted keys and no blanks, for values whose numbers are small integers (RFC 8785 for those)."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _name(value: Any) -> str:
+    """A name that can stand in a key, a log line and a metric: short, printable ASCII."""
+    if not isinstance(value, str) or not 0 < len(value) <= 255 or not value.isascii() or not value.isprintable():
+        raise TypeError
+    return value
 
 
 def _text(value: Any) -> str:

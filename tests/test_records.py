@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -60,6 +61,8 @@ def test_an_envelope_reads_back(
         ("ce_time", b"2026-03-01T08:00:00"),
         ("ce_time", b"yesterday"),
         ("exchange_version", b"1.5"),
+        ("exchange_version", b"9223372036854775808"),
+        ("ce_sequence", b"99999999999999999999"),
         ("ce_type", None),
         ("ce_type", b"x" * 300),
     ],
@@ -132,6 +135,29 @@ def test_a_watermark_that_no_store_could_hold_is_refused(member: str, value: str
 
 def _object(members: dict[str, str]) -> bytes:
     return ("{" + ", ".join(f'"{name}": {value}' for name, value in members.items()) + "}").encode()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"epoch": 2**63},
+        {"epoch": True},
+        {"offsets": {"0": 1e300}},
+        {"offsets": {"x": 1}},
+        {"contract": "civil.person\0"},
+        {"contract": "tax.person"},
+        {"source": "civil"},
+        {"source": "civil/" + "x" * 300},
+        {"as_of": "2026-03-01T08:00:00"},
+        {"as_of": "0001-01-01T00:00:00+23:00"},
+    ],
+    ids=str,
+)
+def test_a_watermark_that_no_store_could_keep_is_refused(changed: dict[str, object]) -> None:
+    message = Watermark("civil.person", "civil.person.v1", "civil/people", 3, NOW, {0: 17}).message()
+    value = json.loads(message.value or b"") | changed
+    with pytest.raises(Rejected):
+        Watermark.read(Delivery("t", 0, 0, message.key, json.dumps(value).encode(), {}))
 
 
 def test_a_reject_reads_back_and_its_headers_hold_nothing_personal() -> None:
