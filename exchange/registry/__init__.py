@@ -1,0 +1,16 @@
+"""The schema registry: which text an id stands for, and which texts may follow each other under a subject.
+
+In reading order:
+
+    protocol   Registry, and what it promises
+    stored     on the store's tables: what the gateway, the materialiser and the operator's commands use
+    http       over HTTP, in the form of Confluent's REST interface: what a connector uses
+
+One conformance suite, tests/test_registry.py, runs over both.
+"""
+
+from exchange.registry.http import HttpRegistry
+from exchange.registry.protocol import Registered, Registry
+from exchange.registry.stored import StoreRegistry
+
+__all__ = ["HttpRegistry", "Registered", "Registry", "StoreRegistry"]
