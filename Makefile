@@ -4,7 +4,6 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
 RUN := .venv/bin/
-SERVICES := .services
 ARGS ?=
 
 export UV_PYTHON_DOWNLOADS := never
@@ -18,8 +17,9 @@ test: .venv/.locked  ## everything that needs no service, in under five minutes
 	$(RUN)pytest $(ARGS)
 
 test-services: .venv/.locked  ## the suites against real Apache Kafka and PostgreSQL, and the slow ones
-	$(RUN)python deploy/local/services.py run --dir $(SERVICES) -- \
-		env EXCHANGE_TEST_REQUIRED=1 $(RUN)pytest -m "services or slow" --durations=10 $(ARGS)
+	@eval "$$($(RUN)python deploy/local/services.py start --env)" && \
+		EXCHANGE_TEST_REQUIRED=1 $(RUN)pytest -m "services or slow" --durations=10 $(ARGS); status=$$?; \
+		$(RUN)python deploy/local/services.py stop; exit $$status
 
 lint: .venv/.locked  ## ruff, formatting and mypy, as CI runs them
 	$(RUN)ruff check .
@@ -30,15 +30,16 @@ format: .venv/.locked
 	$(RUN)ruff check --fix .
 	$(RUN)ruff format .
 
-bench: .venv/.locked  ## side-by-side measurements; ratios in one run
+bench: .venv/.locked  ## side-by-side measurements on Kafka and PostgreSQL; ratios in one run
 	$(UV) sync --quiet --locked --python $(PYTHON) --group bench
-	$(RUN)python deploy/local/services.py run --dir $(SERVICES) -- $(RUN)python -m bench $(ARGS)
+	@eval "$$($(RUN)python deploy/local/services.py start --env)" && $(RUN)python -m bench $(ARGS); status=$$?; \
+		$(RUN)python deploy/local/services.py stop; exit $$status
 
 services-start: .venv/.locked  ## Apache Kafka and PostgreSQL on loopback, for trying
-	$(RUN)python deploy/local/services.py start --dir $(SERVICES)
+	@$(RUN)python deploy/local/services.py start --env --product
 
 services-stop: .venv/.locked
-	$(RUN)python deploy/local/services.py stop --dir $(SERVICES)
+	@$(RUN)python deploy/local/services.py stop
 
 clean:
 	rm -rf .venv .uv .services .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -42,7 +42,7 @@ ONLY_USER = {
     "fastavro": {"exchange.contracts"},
     "avro": {"exchange.contracts"},
     "confluent_kafka": {"exchange.kafka"},
-    "cedarpy": {"exchange.decisions", "exchange.agreements"},
+    "cedarpy": {"exchange.decisions"},
     "pysqlite3": {"exchange.sqlite"},
 }
 

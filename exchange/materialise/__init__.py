@@ -1,0 +1,14 @@
+"""materialise, the second verb: topic -> facet in the store.
+
+In reading order:
+
+    effects   one delivery -> what it does to the store (a facet, a watermark, a reject); pure but for the registry
+    loop      poll, turn into effects, put effects and position in one transaction
+
+`Materialiser.run` is the whole process: whoever reads it has read the verb.
+"""
+
+from exchange.materialise.effects import Effects
+from exchange.materialise.loop import Materialiser
+
+__all__ = ["Effects", "Materialiser"]

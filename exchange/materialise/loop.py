@@ -1,0 +1,228 @@
+"""The loop: poll, turn into effects, put effects and position in one transaction.
+
+Effects and the position that covers them are stored together, fenced by the owner epoch that `Store.take` gave: whoever
+lost a partition cannot write to it any more. A crash at any line is a repeat at most, and a repeat changes nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import structlog
+
+from exchange import metrics
+from exchange.errors import BrokerUnavailable, RegistryUnavailable, StoreUnavailable
+from exchange.materialise.effects import Effects
+from exchange.records import Delivery, Facet, Reject, Watermark
+from exchange.store import Batch, Store
+from exchange.topics import Broker, Feed
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+RETRY_SECONDS = 0.25
+REGISTRY_RETRY_SECONDS = 1.0
+LAG_SECONDS = 1.0
+HOUSEKEEPING_SECONDS = 3600.0
+
+
+class _Stopped(Exception):
+    """`stop` was called while the store or the broker was away."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """A partition that is ours: the offset to read next and the epoch that fences our writes."""
+
+    offset: int
+    epoch: int
+
+
+class Materialiser:
+    """One member of the consumer group of materialisers.
+
+    `topics` says which topics there are; it is asked again every `refresh` seconds, and a change rejoins the group.
+    `housekeeping` is called once an hour: what is kept for a time only goes then.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        store: Store,
+        effects: Effects,
+        topics: Callable[[], Sequence[str]],
+        *,
+        group: str,
+        owner: str,
+        batch: int = 5_000,
+        refresh: float = 5.0,
+        housekeeping: Callable[[], object] | None = None,
+    ) -> None:
+        self._broker = broker
+        self._store = store
+        self._effects = effects
+        self._topics = topics
+        self._group = group
+        self._owner = owner
+        self._limit = batch
+        self._refresh = refresh
+        self._housekeeping = housekeeping
+        self._housekept = float("-inf")
+        self._held: dict[tuple[str, int], _Held] = {}
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Finish the batch in hand and leave; may be called from a signal handler."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Until `stop`. Raises OperatorError where a person must look: TopicChanged, Fenced."""
+        try:
+            while not self._stopping.is_set():
+                topics = self._patiently(self._topics)
+                if topics:
+                    self._read(topics)
+                else:
+                    self._stopping.wait(self._refresh)
+        except _Stopped:
+            log.info("stopped while waiting; what was not stored will be read again")
+
+    # -- Assignments, called by the feed --
+
+    def assigned(self, topic: str, partition: int, topic_id: str) -> int:
+        """Take the partition over: from here on an older owner's writes fail."""
+        position = self._patiently(lambda: self._store.take(topic, partition, self._owner, topic_id))
+        self._held[topic, partition] = _Held(position.offset, position.epoch)
+        log.info("partition assigned", topic=topic, partition=partition, offset=position.offset, epoch=position.epoch)
+        return position.offset
+
+    def revoked(self, topic: str, partition: int) -> None:
+        """Nothing of this partition is written any more."""
+        self._held.pop((topic, partition), None)
+        metrics.LAG.remove(topic, str(partition))  # the next owner shows the lag from now on
+        log.info("partition revoked", topic=topic, partition=partition)
+
+    # -- one stay in the group --
+
+    def _read(self, topics: Sequence[str]) -> None:
+        feed = self._patiently(lambda: self._broker.feed(self._group, topics, self))
+        try:
+            renewed = shown = time.monotonic()
+            while not self._stopping.is_set():
+                try:
+                    deliveries = feed.poll(self._limit, 0.25)
+                except BrokerUnavailable as unavailable:
+                    log.warning("broker unavailable", error=str(unavailable))
+                    self._stopping.wait(RETRY_SECONDS)
+                    continue
+                if deliveries:
+                    self._put(feed, deliveries)
+                now = time.monotonic()
+                if now - shown >= LAG_SECONDS:
+                    shown = now
+                    self._patiently(self._store.settle)
+                    self._look_after(feed)
+                if now - renewed >= self._refresh:
+                    renewed = now
+                    if set(self._topics_if_known(topics)) != set(topics):
+                        return
+        finally:
+            feed.close()
+
+    def _put(self, feed: Feed, deliveries: Sequence[Delivery]) -> None:
+        started = time.monotonic()
+        batches = [
+            batch
+            for (topic, partition), ours in _by_partition(deliveries).items()
+            if (batch := self._batch(feed, topic, partition, ours)) is not None
+        ]
+        if not batches:
+            return
+        applied = self._patiently(lambda: self._store.apply(batches))  # the line of no return: effects and positions
+        for batch, outcome in zip(batches, applied, strict=True):
+            self._held[batch.topic, batch.partition].offset = batch.next
+            metrics.MATERIALISED.labels(batch.topic, "applied").inc(outcome.applied)
+            metrics.MATERIALISED.labels(batch.topic, "repeat").inc(outcome.repeats)
+            metrics.MATERIALISED.labels(batch.topic, "rejected").inc(len(batch.rejects))
+            if outcome.clashes:
+                metrics.MATERIALISED.labels(batch.topic, "clash").inc(outcome.clashes)
+                log.warning("one version, two values", topic=batch.topic, records=outcome.clashes)
+        metrics.MATERIALISE_SECONDS.observe(time.monotonic() - started)
+        feed.committed({(batch.topic, batch.partition): batch.next for batch in batches})
+
+    def _batch(self, feed: Feed, topic: str, partition: int, deliveries: Sequence[Delivery]) -> Batch | None:
+        held = self._held.get((topic, partition))
+        if held is None:  # revoked inside the same poll
+            return None
+        facets: list[Facet] = []
+        rejects: list[Reject] = []
+        watermarks: list[Watermark] = []
+        position = held.offset
+        for delivery in deliveries:
+            if delivery.offset < position:  # delivered again after a pause
+                continue
+            try:
+                effect = self._effects.of(delivery)
+            except RegistryUnavailable as unavailable:
+                log.warning(
+                    "partition waits for the registry", topic=topic, partition=partition, error=str(unavailable)
+                )
+                feed.pause(topic, partition, delivery.offset, REGISTRY_RETRY_SECONDS)
+                break
+            match effect:
+                case Facet():
+                    facets.append(effect)
+                case Watermark():
+                    watermarks.append(effect)
+                case Reject():
+                    rejects.append(effect)
+            position = delivery.offset + 1
+        if position == held.offset:
+            return None
+        return Batch(
+            topic=topic,
+            partition=partition,
+            epoch=held.epoch,
+            previous=held.offset,
+            next=position,
+            facets=facets,
+            rejects=rejects,
+            watermarks=watermarks,
+        )
+
+    def _look_after(self, feed: Feed) -> None:
+        for (topic, partition), messages in feed.lag().items():
+            metrics.LAG.labels(topic, str(partition)).set(messages)
+        for told in self._patiently(self._store.watermarks):
+            metrics.WATERMARK.labels(told.contract, told.source).set(told.as_of.timestamp())
+        if self._housekeeping is not None and time.monotonic() - self._housekept >= HOUSEKEEPING_SECONDS:
+            self._housekept = time.monotonic()
+            self._patiently(self._housekeeping)
+
+    def _topics_if_known(self, present: Sequence[str]) -> Sequence[str]:
+        try:
+            return self._topics()
+        except StoreUnavailable:
+            return present
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Repeat the call while the store or the broker is away: recovery goes through the same code as every day."""
+        while True:
+            try:
+                return call()
+            except (StoreUnavailable, BrokerUnavailable) as unavailable:
+                log.warning("waiting", error=str(unavailable))
+                if self._stopping.wait(RETRY_SECONDS):
+                    raise _Stopped from None
+
+
+def _by_partition(deliveries: Iterable[Delivery]) -> dict[tuple[str, int], list[Delivery]]:
+    grouped: dict[tuple[str, int], list[Delivery]] = {}
+    for delivery in deliveries:
+        grouped.setdefault((delivery.topic, delivery.partition), []).append(delivery)
+    return grouped

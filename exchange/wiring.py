@@ -1,0 +1,79 @@
+"""From settings to parts: which broker, store and keys the settings name.
+
+Used by the three wiring places only (the CLI, the connector runner, the gateway's create_app).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from exchange.clock import Clock
+from exchange.errors import SettingWrong
+from exchange.settings import Settings
+from exchange.subjects import KeyMaker
+from exchange.topics import Broker
+
+if TYPE_CHECKING:
+    from exchange.store import Store
+
+SQLITE = "sqlite:///"
+KAFKA = "kafka://"
+
+
+def open_broker(settings: Settings) -> Broker:
+    """The broker of `broker.url`: `sqlite:///path` or `kafka://host:port,host:port`. Raises SettingWrong."""
+    url = settings.url(settings.broker.url)
+    if url.startswith(SQLITE):
+        from exchange.topics.sqlite import SqliteBroker  # here: one machine never loads the Kafka client
+
+        path = Path(url.removeprefix(SQLITE))
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return SqliteBroker(path)
+    if url.startswith(KAFKA):
+        from exchange.kafka import KafkaBroker
+
+        servers = url.removeprefix(KAFKA).rstrip("/")
+        if not servers or not all(":" in server for server in servers.split(",")):
+            raise SettingWrong("broker.url: write kafka://host:port, several servers separated by commas")
+        return KafkaBroker(servers, settings.broker.properties)
+    raise SettingWrong("broker.url: must begin with sqlite:/// or kafka://")
+
+
+def open_store(settings: Settings, clock: Clock) -> Store:
+    """The store of `store.url`: `sqlite:///path` or `postgresql://...`. Raises SettingWrong, StoreUnavailable."""
+    from exchange.store import Store  # here: a connector never loads the store
+    from exchange.store.database import open_engine
+
+    return Store(open_engine(store_url(settings), settings.store.options), clock)
+
+
+def store_url(settings: Settings) -> str:
+    """The store's URL, checked; for SQLite its folder exists afterwards."""
+    return _database(settings, "store.url", settings.url(settings.store.url))
+
+
+def audit_url(settings: Settings) -> str:
+    """The audit log's URL, checked; for SQLite its folder exists afterwards."""
+    return _database(settings, "audit.url", settings.audit_url)
+
+
+def key_maker(settings: Settings) -> KeyMaker:
+    """The maker of subject keys, from the bus secret. Raises SettingWrong."""
+    return KeyMaker(settings.keys.bus_kid, settings.secret("keys.bus", settings.keys.bus).strip())
+
+
+def process_name(role: str) -> str:
+    """Who owns a partition, for people who look: role, host and process id."""
+    return f"{role}@{socket.gethostname()}:{os.getpid()}"
+
+
+def _database(settings: Settings, name: str, url: str) -> str:
+    if url.startswith(SQLITE):
+        Path(url.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return url
+    if url.startswith(("postgresql://", "postgres://")):
+        return url
+    raise SettingWrong(f"{name}: must begin with sqlite:/// or postgresql://")
