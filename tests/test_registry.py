@@ -220,6 +220,14 @@ def test_checking_registers_nothing_and_names_all(stores: Stores) -> None:
     assert registry.lookup(SUBJECT, TWO) is None
 
 
+def test_a_schema_is_found_with_its_version(stores: Stores) -> None:
+    registry = StoreRegistry(stores.open().engine, stores.clock)
+    first, second = registry.register(SUBJECT, ONE), registry.register(SUBJECT, TWO)
+    assert registry.find(SUBJECT, ONE) == Registered(first, 1, registry.schema(first))
+    assert registry.find(SUBJECT, TWO) == Registered(second, 2, registry.schema(second))
+    assert registry.find(SUBJECT, THREE) is None
+
+
 def test_a_store_that_is_away() -> None:
     store = Stores("postgresql://nobody@127.0.0.1:1/nothing").open()
     registry = StoreRegistry(store.engine)

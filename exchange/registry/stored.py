@@ -32,7 +32,7 @@ class StoreRegistry:
                 known = _versions(connection, subject)
             found = _find(known, contract)
             if found is not None:
-                return found
+                return found.id
             _gate(contract, known)  # outside the transaction that writes: reading old schemas takes its time
             with _writing(self._engine) as connection:
                 if is_postgres(connection):  # on SQLite a writer is alone
@@ -57,13 +57,14 @@ class StoreRegistry:
 
     def lookup(self, subject: str, text: str) -> int | None:
         """See Registry."""
+        found = self.find(subject, text)
+        return None if found is None else found.id
+
+    def find(self, subject: str, text: str) -> Registered | None:
+        """This schema as it stands under this subject, None if it is not registered there. Raises ContractRefused."""
         contract = _contract(subject, text)
         with _reading(self._engine) as connection:
-            return connection.execute(
-                sa.select(schemas.c.id)
-                .join(versions, versions.c.schema_id == schemas.c.id)
-                .where(versions.c.subject == subject, schemas.c.digest == _digest(contract.schema_text))
-            ).scalar_one_or_none()
+            return _find(_versions(connection, subject), contract)
 
     def schema(self, schema_id: int) -> str:
         """See Registry."""
@@ -109,8 +110,8 @@ def _gate(contract: Contract, known: Sequence[Registered]) -> None:
         raise Incompatible(f"{contract.registry_subject}: " + "; ".join(broken))
 
 
-def _find(known: Sequence[Registered], contract: Contract) -> int | None:
-    return next((one.id for one in known if one.text == contract.schema_text), None)
+def _find(known: Sequence[Registered], contract: Contract) -> Registered | None:
+    return next((one for one in known if one.text == contract.schema_text), None)
 
 
 def _versions(connection: sa.Connection, subject: str) -> list[Registered]:
