@@ -1,0 +1,277 @@
+"""What to say of each row, given what was last said of it: the rules of the cursor file.
+
+Pure but for look-ups in the cursor file: nothing is written and nothing is sent here. A `Plan` is what one batch will
+write, send and, once all of it is acknowledged, note as done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from exchange.clock import Clock
+from exchange.errors import Rejected
+from exchange.publish.cursor import CursorFile
+from exchange.publish.encoding import Encoded, Encoder, Identity, Stamp, digest
+from exchange.publish.entries import LEARNED, Entry, Told
+from exchange.publish.plan import Marks, Plan
+from exchange.publish.rows import Keeps, Row
+from exchange.records import canonical
+
+SECOND_ROW = "another row of this snapshot has the same key and other values"
+
+
+class Decider:
+    """Decides batch after batch of one reading. `told` and `spared` grow: ids of entries that the reading holds.
+
+    A told entry stands behind a good row, a spared one behind a row that was rejected and is present all the same.
+    """
+
+    def __init__(self, keeps: Keeps, cursor: CursorFile, encoder: Encoder, stamp: Stamp, clock: Clock) -> None:
+        self.told = Marks()
+        self.spared = Marks()
+        self._keeps = keeps
+        self._cursor = cursor
+        self._encoder = encoder
+        self._stamp = stamp
+        self._clock = clock
+        self._known: dict[str, list[Entry]] = {}
+        self._known_rejects: dict[str, Told] = {}
+        self._plan = Plan(1)
+
+    def batch(self, rows: Sequence[Row], default_time: datetime) -> Plan:
+        """What to do about these rows. `default_time` is the event time of a row that has none."""
+        self._plan = plan = Plan(self._cursor.next_sequence)
+        plan.outcome.read = len(rows)
+        prepared = [self._prepare(row) for row in rows]
+        self._look_up(prepared)
+        for row, place, found in prepared:
+            moment = row.event_time or default_time
+            if isinstance(found, Encoded):
+                self._tell(row, place, found, moment)
+            elif isinstance(found, Rejected):
+                self._reject(row, place, found)
+            else:
+                self._delete(row, place, found, moment)
+        return plan
+
+    def gone(self, entries: Sequence[Entry], moment: datetime) -> Plan:
+        """Delete those of these standing entries that the reading did not hold."""
+        self._plan = plan = Plan(self._cursor.next_sequence)
+        self._known = {}
+        for entry in entries:
+            if entry.id not in self.told and entry.id not in self.spared:
+                self._release(entry, None, moment)
+                plan.outcome.gone += 1
+        return plan
+
+    def repeat_deletions(self, moment: datetime) -> Plan:
+        """Deletions that may not have reached the topic, under their old numbers."""
+        self._plan = plan = Plan(self._cursor.next_sequence)
+        for entry in self._cursor.rows.doubtful_deletions():
+            self._repeat_deletion(entry, moment)
+        return plan
+
+    # -- preparation --
+
+    def _prepare(self, row: Row) -> tuple[Row, str, Encoded | Rejected | Identity | None]:
+        """The row, its place in the cursor file, and what it holds: a record, a reason, or whom it deletes."""
+        found: Encoded | Rejected | Identity | None
+        if row.rejected is not None:
+            found = row.rejected
+        elif row.deleted:
+            found = self._encoder.identity(row.value)
+            if self._keeps is not Keeps.ROWS and (found is None or found.message_key is None):
+                found = Rejected("a deletion whose subject or record key cannot be read")
+        else:
+            try:
+                found = self._encoder.encode(row.value)
+            except Rejected as rejected:
+                found = rejected
+        if self._keeps is not Keeps.KEYS:
+            return row, row.place, found
+        if isinstance(found, Encoded):
+            return row, found.key.decode("ascii"), found
+        if isinstance(found, Identity) and found.message_key is not None:
+            return row, found.message_key.decode("ascii"), found
+        return row, row.where, found
+
+    def _look_up(self, prepared: Sequence[tuple[Row, str, Encoded | Rejected | Identity | None]]) -> None:
+        places = {place for _, place, found in prepared}
+        if self._keeps is Keeps.ROWS and self._cursor.learned:
+            places |= {LEARNED + found.key.decode("ascii") for _, _, found in prepared if isinstance(found, Encoded)}
+        self._known = self._cursor.rows.at(list(places))
+        self._known_rejects = self._cursor.rows.rejects(
+            [place for _, place, found in prepared if isinstance(found, Rejected)]
+        )
+
+    # -- one row --
+
+    def _tell(self, row: Row, place: str, found: Encoded, moment: datetime) -> None:
+        key = "" if self._keeps is Keeps.KEYS else found.key.decode("ascii")
+        entries = self._known.setdefault(place, [])
+        own = next((entry for entry in entries if entry.key == key), None)
+        if own is None and self._keeps is Keeps.ROWS:
+            own = self._claim(place, key)
+        if self._keeps is Keeps.KEYS and own is not None and own.id in self.told:
+            if own.digest == found.digest:
+                self._plan.outcome.unchanged += 1
+            else:
+                self._reject(row, row.where, Rejected(SECOND_ROW))
+            return
+        if self._keeps is not Keeps.FLIGHT:
+            for entry in list(entries):
+                if entry.key != key:
+                    self._leave(entry, found.version, moment)
+        if own is not None and own.digest == found.digest and not own.doubtful:
+            self.told.add(own.id)
+            self._plan.outcome.unchanged += 1
+            return
+        if own is not None and own.digest == found.digest:
+            sequence = own.sequence
+            self._plan.settled.append(own.id)
+            self._replace(own, own._replace(doubtful=False))
+        else:
+            sequence = self._plan.number()
+            id_ = own.id if own is not None else self._cursor.new_id()
+            self._write(own, Entry(id_, place, key, found.digest, sequence, found.version))
+        self.told.add(self._known[place][-1].id)
+        self._plan.outcome.published += 1
+        self._plan.messages.append(
+            self._stamp.message(found.key, found.value, sequence, found.version, found.event_time or moment)
+        )
+
+    def _delete(self, row: Row, place: str, whom: Identity | None, moment: datetime) -> None:
+        version = self._encoder.version(row.value)
+        if self._keeps is Keeps.FLIGHT:
+            assert whom is not None  # noqa: S101  _prepare has seen to it
+            self._delete_in_flight(place, whom, version, moment)
+            return
+        before = len(self._plan.messages)
+        if whom is not None and whom.message_key is not None and self._keeps is Keeps.ROWS:
+            self._claim(place, whom.message_key.decode("ascii"))
+        for entry in list(self._known.get(place, ())):
+            self._leave(entry, version, moment)
+        if len(self._plan.messages) > before:
+            self._plan.outcome.deleted += 1
+        else:
+            self._plan.outcome.unchanged += 1
+
+    def _delete_in_flight(self, place: str, whom: Identity, version: int | None, moment: datetime) -> None:
+        assert whom.message_key is not None  # noqa: S101  _prepare has seen to it
+        key = whom.message_key.decode("ascii")
+        own = next((entry for entry in self._known.get(place, ()) if entry.key == key and entry.digest is None), None)
+        self._plan.outcome.deleted += 1
+        if own is not None:
+            self._repeat_deletion(own, moment)
+            return
+        entry = Entry(self._cursor.new_id(), place, key, None, self._plan.number(), version)
+        self._write(None, entry)
+        self._say_deleted(entry, moment)
+
+    def _reject(self, row: Row, place: str, rejected: Rejected) -> None:
+        plan = self._plan
+        plan.outcome.rejected += 1
+        self._spare(row)
+        payload = self._encoder.payload(row.value, row.line)
+        content = digest(canonical([rejected.field, rejected.reason, payload]).encode("utf-8"))
+        told = self._known_rejects.get(place) or self._cursor.rows.rejects([place]).get(place)
+        if told is not None and told.digest == content and told.doubtful:
+            plan.settled_rejects.append(place)
+        elif told is not None and told.digest == content and not self._told_since(place, told):
+            return
+        else:
+            told = plan.rejects[place] = Told(place, content, plan.number(), self._clock())
+        self._known_rejects[place] = told._replace(doubtful=False)
+        plan.fresh_rejects += 1
+        plan.reject_messages.append(self._stamp.reject(row.where, rejected, payload, told.sequence, told.at).message())
+
+    def _told_since(self, place: str, told: Told) -> bool:
+        """Whether a good row was told of the place after this reject."""
+        return any(entry.sequence > told.sequence for entry in self._known.get(place, ()))
+
+    def _spare(self, row: Row) -> None:
+        """A rejected row is present: what was published of it stays. If only its subject can be read, all of that."""
+        if self._keeps is Keeps.FLIGHT or (self._keeps is Keeps.ROWS and not self._cursor.learned):
+            return
+        whom = self._encoder.identity(row.value)
+        if whom is None:
+            return
+        if whom.message_key is None or row.line is not None:
+            for id_ in self._cursor.rows.under((LEARNED if self._keeps is Keeps.ROWS else "") + whom.subject_key):
+                self.spared.add(id_)
+        elif self._keeps is Keeps.ROWS:
+            self._claim(row.place, whom.message_key.decode("ascii"))
+        else:
+            for entry in self._cursor.rows.at([whom.message_key.decode("ascii")]).values():
+                self.spared.add(entry[0].id)
+
+    # -- keys that are left --
+
+    def _leave(self, entry: Entry, version: int | None, moment: datetime) -> None:
+        """The row at this entry's place no longer stands under this entry's key."""
+        if entry.digest is None:
+            if entry.doubtful:
+                self._repeat_deletion(entry, moment)
+            return
+        self._release(entry, version, moment)
+
+    def _release(self, entry: Entry, version: int | None, moment: datetime) -> None:
+        """Delete what stands under the entry's key, unless another row has said something under it since."""
+        others = self._others(entry) if self._keeps is Keeps.ROWS else []
+        if any(other.sequence > entry.sequence for other in others):
+            self._plan.forget.append(entry.id)
+            self._replace(entry, None)
+            return
+        for other in others:  # its value was overwritten by the row that leaves now: it must be said again
+            self._write(other, other._replace(digest=b""))
+            self._plan.again.append(other.place)
+        versions = [number for number in (version, entry.version) if number is not None]
+        deletion = entry._replace(
+            digest=None, sequence=self._plan.number(), version=max(versions, default=None), doubtful=False
+        )
+        self._write(entry, deletion)
+        self._plan.forget.append(entry.id)
+        self._say_deleted(deletion, moment)
+
+    def _others(self, entry: Entry) -> list[Entry]:
+        """The entries of other places under this entry's key, as they stand with this batch."""
+        stored = {other.id: other for other in self._cursor.rows.holders(entry.key) if other.place != entry.place}
+        stored.update({e.id: e for e in self._plan.entries.values() if e.key == entry.key and e.place != entry.place})
+        changed = self._plan.entries
+        current = (changed.get(id_, other) for id_, other in stored.items() if id_ not in self._plan.forget)
+        return [other for other in current if other.key == entry.key and other.digest is not None]
+
+    def _repeat_deletion(self, entry: Entry, moment: datetime) -> None:
+        self._plan.forget.append(entry.id)
+        self._replace(entry, entry._replace(doubtful=False))
+        self._say_deleted(entry, moment)
+
+    def _say_deleted(self, entry: Entry, moment: datetime) -> None:
+        self._plan.messages.append(self._stamp.message(entry.message_key, None, entry.sequence, entry.version, moment))
+
+    def _claim(self, place: str, key: str) -> Entry | None:
+        """Give a learned entry the place of the row that was found to stand behind it."""
+        learned = self._known.pop(LEARNED + key, None)
+        if learned is None and self._cursor.learned:
+            learned = self._cursor.rows.at([LEARNED + key]).get(LEARNED + key)
+        if not learned or learned[0].id in self._plan.entries:
+            return None
+        entry = learned[0]._replace(place=place)
+        self._write(None, entry)
+        return entry
+
+    # -- bookkeeping within the batch --
+
+    def _write(self, old: Entry | None, new: Entry) -> None:
+        self._plan.entries[new.id] = new
+        self._replace(old, new)
+
+    def _replace(self, old: Entry | None, new: Entry | None) -> None:
+        """Let later rows of this batch see the entry as it will be."""
+        for entry in (old, new):
+            if entry is not None:
+                present = self._known.setdefault(entry.place, [])
+                present[:] = [other for other in present if other.id != entry.id]
+        if new is not None:
+            self._known[new.place].append(new)

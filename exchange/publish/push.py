@@ -1,0 +1,172 @@
+"""The first verb for a push, and for a reject that is tried again: records in JSON, with sequences given from outside.
+
+A push has no cursor file: the gateway's ledger gives each request its sequences before anything is produced, so that a
+request that is repeated after a crash produces the same messages again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+from exchange import metrics
+from exchange.contracts import Contract
+from exchange.errors import InvalidIdentifier, Rejected, Unprocessable
+from exchange.publish.encoding import Encoder, Stamp
+from exchange.records import WATERMARKS_TOPIC, Message, Reject, Watermark, rejects_topic
+from exchange.subjects import KeyMaker, parse
+from exchange.topics import Publisher
+
+PUSH = "push"  # the instance name of what is pushed; no connector can have it
+MAX_REASONS = 100
+_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Unparsed:
+    """A line of a push that is no JSON, with what is wrong with it; `reason` holds nothing of the line."""
+
+    text: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a line was rejected. `line` counts from 1; neither field nor reason holds a value."""
+
+    line: int
+    field: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PushAnswer:
+    """What became of a push: `accepted` + `rejected` lines, the reasons of the first 100 rejected ones."""
+
+    accepted: int
+    rejected: int
+    reasons: Sequence[Reason] = field(default=())
+
+    def document(self) -> dict[str, Any]:
+        """The answer as a JSON object."""
+        return {
+            "accepted": self.accepted,
+            "rejected": self.rejected,
+            "reasons": [asdict(reason) for reason in self.reasons],
+        }
+
+
+def publish_push(
+    contract: Contract,
+    lines: Sequence[Any],
+    *,
+    first_sequence: int,
+    epoch: int,
+    keys: KeyMaker,
+    publisher: Publisher,
+    schema_id: int,
+    received: datetime,
+) -> PushAnswer:
+    """Publish the lines of one request; returns when all of it, rejects and watermark included, is acknowledged.
+
+    A line is a parsed JSON value (by a reader that refuses duplicate members), or Unparsed. Good ones are records in
+    the mapping of semantics section 2, and `{"delete": {subject, record key and version fields}}`. Line n (from 0) has
+    the sequence `first_sequence` + n, bad lines included. `received` (aware) is the event time of what has none, and
+    the watermark; no lines are a heartbeat.
+
+    Raises BrokerUnavailable: any part may be stored, and the same call again repeats it without a second effect.
+    """
+    encoder = Encoder(contract, keys, schema_id)
+    source = f"{contract.department}/{PUSH}"
+    stamp = Stamp(encoder, source, epoch)
+    messages: list[Message] = []
+    rejects: list[Message] = []
+    reasons: list[Reason] = []
+    for number, line in enumerate(lines):
+        sequence = first_sequence + number
+        try:
+            messages.append(_message(encoder, stamp, line, sequence, received))
+        except Rejected as rejected:
+            unread = line.text if isinstance(line, Unparsed) else line
+            payload = encoder.payload(line) if isinstance(line, Mapping) else encoder.payload({}, unread)
+            reject = stamp.reject(f"push line {number + 1}", rejected, payload, sequence, received)
+            rejects.append(reject.message())
+            if len(reasons) < MAX_REASONS:
+                reasons.append(Reason(number + 1, rejected.field, rejected.reason))
+    offsets = _send(publisher, contract.topic, messages)
+    _send(publisher, rejects_topic(contract.department), rejects)
+    watermark = Watermark(contract.name, contract.topic, source, epoch, received, offsets)
+    publisher.publish(WATERMARKS_TOPIC, [watermark.message()])
+    for outcome, count in (("published", len(messages)), ("rejected", len(rejects))):
+        if count:
+            metrics.ROWS.labels(contract.name, PUSH, outcome).inc(count)
+    return PushAnswer(len(messages), len(rejects), tuple(reasons))
+
+
+def replay(
+    contract: Contract, reject: Reject, *, keys: KeyMaker, publisher: Publisher, schema_id: int
+) -> tuple[int, int]:
+    """Publish a reject's payload with its original source, epoch and sequence, so that a newer record stays.
+
+    Returns (partition, offset). Raises Unprocessable if the reject cannot be published again; Rejected if its payload
+    still does not keep the contract; BrokerUnavailable.
+    """
+    if reject.payload is None:
+        raise Unprocessable("of this reject only the place was kept: correct it at the source")
+    origin = reject.origin
+    if origin is None:
+        raise Unprocessable("the message is in the topic already; it was set aside there and not by a connector")
+    value = json.loads(reject.payload)
+    if not isinstance(value, Mapping):
+        raise Unprocessable("this row could not be divided into fields: correct it at the source")
+    encoder = Encoder(contract, keys, schema_id)
+    stamp = Stamp(encoder, origin.source, origin.epoch)
+    message = _message(encoder, stamp, value, origin.sequence, reject.at)
+    return publisher.publish(contract.topic, [message])[0]
+
+
+def _message(encoder: Encoder, stamp: Stamp, value: Any, sequence: int, received: datetime) -> Message:
+    """The message of a record or of a deletion, both in JSON. Raises Rejected."""
+    contract = encoder.contract
+    if isinstance(value, Unparsed):
+        raise Rejected(value.reason)
+    if not isinstance(value, Mapping):
+        raise Rejected("a JSON object expected")
+    if "delete" in value:
+        return _deletion(encoder, stamp, value, sequence, received)
+    encoded = encoder.encode(contract.from_json(value))
+    return stamp.message(encoded.key, encoded.value, sequence, encoded.version, encoded.event_time or received)
+
+
+def _deletion(encoder: Encoder, stamp: Stamp, value: Mapping[str, Any], sequence: int, received: datetime) -> Message:
+    contract, named = encoder.contract, value["delete"]
+    if len(value) != 1 or not isinstance(named, Mapping):
+        raise Rejected('a deletion is {"delete": {...}} and nothing beside it', "delete")
+    needed = (contract.subject_field, *contract.record_key)
+    allowed = {*needed, contract.version_field}
+    for name in named:
+        if name not in allowed:
+            raise Rejected("a deletion names subject, record key and version fields only", "delete")
+    for name in needed:
+        if name not in named:
+            raise Rejected("missing in the deletion", name)
+    native = {name: contract.parse_field(name, form) for name, form in named.items()}
+    try:
+        parse(contract.scheme, str(native[contract.subject_field]))
+    except InvalidIdentifier as invalid:
+        raise InvalidIdentifier(invalid.reason, contract.subject_field) from None
+    whom = encoder.identity(native)
+    if whom is None or whom.message_key is None:
+        raise Rejected("the record key cannot be read", "delete")
+    return stamp.message(whom.message_key, None, sequence, encoder.version(native), received)
+
+
+def _send(publisher: Publisher, topic: str, messages: Sequence[Message]) -> dict[int, int]:
+    last: dict[int, int] = {}
+    for start in range(0, len(messages), _AT_ONCE):
+        for partition, offset in publisher.publish(topic, messages[start : start + _AT_ONCE]):
+            last[partition] = max(offset, last.get(partition, -1))
+    return last

@@ -1,0 +1,76 @@
+"""Sending batches until the topic has acknowledged them, and the topics that a publisher needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import structlog
+
+from exchange.errors import BrokerUnavailable
+from exchange.records import WATERMARKS_TOPIC, Message, rejects_topic
+from exchange.topics import Publisher, TopicSpec
+
+log = structlog.get_logger()
+
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 10.0
+MESSAGES_AT_ONCE = 1_000
+_BYTES_AT_ONCE = 8 << 20
+
+# Waits that many seconds; answers whether to give up because the process is asked to stop.
+Wait = Callable[[float], bool]
+
+
+class Sender:
+    """Sends to a Publisher with patience: the same messages again, after pauses that double up to 10 s.
+
+    It gives up, raising BrokerUnavailable, only when `wait` says so; what was sent by then is doubtful.
+    """
+
+    def __init__(self, publisher: Publisher, wait: Wait) -> None:
+        self._publisher = publisher
+        self._wait = wait
+
+    def send(self, topic: str, messages: Sequence[Message]) -> dict[int, int]:
+        """Send all of them, in order; the last offset per partition. Raises BrokerUnavailable, TopicChanged."""
+        last: dict[int, int] = {}
+        for part in _parts(messages):
+            for partition, offset in self._patiently(topic, part):
+                last[partition] = max(offset, last.get(partition, -1))
+        return last
+
+    def _patiently(self, topic: str, messages: Sequence[Message]) -> list[tuple[int, int]]:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return self._publisher.publish(topic, messages)
+            except BrokerUnavailable as unavailable:
+                log.warning("waiting for the broker", topic=topic, error=str(unavailable), again_in_s=pause)
+                if self._wait(pause):
+                    raise
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def topics(
+    topic: str, department: str, *, partitions: int = 12, replication: int = 1, rejects_days: int = 30
+) -> list[TopicSpec]:
+    """The topics that one publisher needs: its contract's, its department's rejects, the watermarks."""
+    return [
+        TopicSpec(topic, partitions, replication),
+        TopicSpec(rejects_topic(department), 1, replication, compacted=False, retention_days=rejects_days),
+        TopicSpec(WATERMARKS_TOPIC, 1, replication),
+    ]
+
+
+def _parts(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+    """Parts that a broker takes at once: not too many messages, not too many bytes."""
+    part: list[Message] = []
+    size = 0
+    for message in messages:
+        part.append(message)
+        size += len(message.value or b"")
+        if len(part) == MESSAGES_AT_ONCE or size >= _BYTES_AT_ONCE:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part

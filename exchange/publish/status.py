@@ -1,0 +1,79 @@
+"""What a cursor file tells a person: how far it is, and what became of the rows of each reading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from exchange import sqlite
+from exchange.errors import NotFound, SettingWrong
+from exchange.publish.entries import SCHEMA
+from exchange.publish.rows import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class PastReading:
+    """One reading. Times are RFC 3339; `as_of` is set if it was complete, else `note` says why not."""
+
+    began: str
+    ended: str | None
+    as_of: str | None
+    note: str | None
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """`entries` are the records that stand in the topic by this source; `doubtful` ones may not have reached it."""
+
+    source: str
+    topic: str
+    epoch: int
+    next_sequence: int
+    entries: int
+    doubtful: int
+    position: Mapping[str, str]
+    readings: list[PastReading]  # newest first
+
+    @property
+    def complete(self) -> PastReading | None:
+        """The newest complete reading."""
+        return next((reading for reading in self.readings if reading.as_of is not None), None)
+
+    def document(self) -> dict[str, Any]:
+        """The status as a JSON object."""
+        return asdict(self)
+
+
+def read_status(path: Path, readings: int = 10) -> Status:
+    """The status of a cursor file, also while a connector holds it. Raises NotFound, SettingWrong."""
+    if not path.exists():
+        raise NotFound(f"{path}: this instance has never run")
+    with closing(sqlite.connect(path, readonly=True)) as db:
+        if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
+            raise SettingWrong(f"{path} has the format of another version of Exchange")
+        state = dict(db.execute("SELECT name, value FROM state"))
+        entries, doubtful = db.execute(
+            "SELECT count(*), coalesce(sum(doubtful OR sequence > ?), 0) FROM rows WHERE digest NOT NULL",
+            (int(state.get("acknowledged", 0)),),
+        ).fetchone()
+        return Status(
+            source=state.get("source", ""),
+            topic=state.get("topic", ""),
+            epoch=int(state.get("epoch", 0)),
+            next_sequence=int(state.get("next_sequence", 1)),
+            entries=entries,
+            doubtful=doubtful,
+            position=dict(db.execute("SELECT name, value FROM position")),
+            readings=[
+                PastReading(row[0], row[1], row[2], row[3], Outcome(*row[4:]))
+                for row in db.execute(
+                    "SELECT began, ended, as_of, note, read, published, unchanged, deleted, rejected, gone"
+                    " FROM readings ORDER BY id DESC LIMIT ?",
+                    (readings,),
+                )
+            ],
+        )
