@@ -1,0 +1,167 @@
+"""Instance files: one TOML file for each connector instance, a model of settings for each kind of connector.
+
+The words are Kafka Connect's where it has one (docs/connectors.md is the reference). An unknown setting is refused;
+an error names the file, the setting and what to do, never a value that was found.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from exchange.errors import SettingWrong
+from exchange.publish import PUSH
+from exchange.settings import Part, SecretReference, TimeZone, explain
+
+GROUP = "exchange.connectors"
+
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)")
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _duration(given: Any) -> timedelta:
+    """`30s`, `500ms`, `5m`, `1h`, `1d`, or seconds as a number."""
+    if isinstance(given, timedelta):
+        return given
+    if isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given <= 10**9:
+        return timedelta(seconds=given)
+    found = _DURATION.fullmatch(given.strip()) if isinstance(given, str) else None
+    if found is None:
+        raise ValueError("write a number of seconds, or a text such as 500ms, 30s, 5m, 1h, 1d")
+    return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Scalar = bool | int | float | str
+ColumnName = Annotated[str, Field(min_length=1)]
+Position = Annotated[int, Field(ge=1, le=10_000, strict=True)]
+
+
+class FieldSettings(Part):
+    """[mapping.<field>] where a field's value comes from and how it is read."""
+
+    column: ColumnName | Position | None = None  # the column's name, or its position from 1
+    value: Scalar | None = None  # a constant instead of a column
+    values: dict[str, Scalar] = Field(default={})  # value mapping: text of the source -> value
+    other_values: str = Field(default="reject", pattern="^(reject|keep)$")  # what `values` does not list
+    formats: list[str] = Field(default=[])  # dates and times, strptime's words: %Y-%m-%d
+    thousands: str | None = Field(default=None, pattern=r"^[,.'\u00a0\u202f_ ]$")  # the separator to take out
+    decimal: str = Field(default=".", pattern="^[.,]$")  # the decimal point
+    null_values: list[str] | None = None  # words that mean null; unset: the instance's
+    empty: str | None = Field(default=None, pattern="^(null|text)$")  # an empty text; unset: the instance's
+
+    @model_validator(mode="after")
+    def _one_source(self) -> FieldSettings:
+        if (self.column is None) == (self.value is None):
+            raise ValueError("give either `column` or `value`")
+        return self
+
+
+class Formats(Part):
+    """[formats] the forms of dates and times, unless a field names its own. The first that fits counts."""
+
+    date: list[str] = Field(default=["%Y-%m-%d"])
+    time: list[str] = Field(default=["%H:%M:%S", "%H:%M:%S.%f"])
+    timestamp: list[str] = Field(
+        default=[
+            "%Y-%m-%d %H:%M:%S",
+            "%Y-%m-%d %H:%M:%S.%f",
+            "%Y-%m-%dT%H:%M:%S%z",
+            "%Y-%m-%dT%H:%M:%S.%f%z",
+            "%Y-%m-%dT%H:%M:%S",
+            "%Y-%m-%dT%H:%M:%S.%f",
+        ]
+    )
+
+
+class DeletedWhen(Part):
+    """[deleted_when] the mark by which the source says that a row is deleted."""
+
+    column: ColumnName | Position
+    values: list[Scalar] = Field(default=[])  # unset: any value but null and the empty text, such as a time of deletion
+
+
+class RegistrySettings(Part):
+    """[registry] where schemas are registered: the gateway's address and this connector's client there."""
+
+    url: str = Field(pattern=r"^https?://")  # such as https://gateway.example/registry
+    client_id: str | None = None
+    client_secret: SecretReference | None = None
+    token_url: str | None = None  # unset: <url without /registry>/oauth/token
+
+    @model_validator(mode="after")
+    def _whole(self) -> RegistrySettings:
+        if (self.client_id is None) != (self.client_secret is None):
+            raise ValueError("client_id and client_secret go together")
+        return self
+
+
+class Instance(Part):
+    """The settings that every kind of connector has."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")  # unique in its department; part of every record's origin
+    connector: str  # the kind: csv, sql, or what else is installed
+    contract: str = Field(pattern=r"^[a-z0-9_]+\.[a-z0-9_]+$")  # <department>.<dataset>
+    major: int | None = Field(default=None, ge=1)  # of the contract; unset: the newest
+    poll_interval: Duration = timedelta(seconds=30)
+    batch_size: int = Field(default=2_000, ge=1, le=50_000)  # rows that are published and acknowledged together
+    timezone: TimeZone | None = None  # of dates and times without a zone; unset: such a time is a reject
+    max_reject_share: float = Field(default=0.1, ge=0, le=1)  # of a reading's rows; over it the connector stops
+    min_rejects: int = Field(default=3, ge=1)  # fewer rejects than this never stop it
+    cursor: Path | None = None  # the cursor file; unset: <data>/cursors/<name>.db
+    registry: RegistrySettings | None = None
+    mapping: dict[str, ColumnName | Position | FieldSettings] = Field(default={})  # contract field -> its column
+    formats: Formats = Formats()
+    null_values: list[str] = Field(default=[])  # texts that mean null, such as NULL or N/A
+    empty: str = Field(default="null", pattern="^(null|text)$")  # an empty text in a string field
+    trim: bool = True  # blanks at both ends of a text are dropped
+    deleted_when: DeletedWhen | None = None
+
+    @model_validator(mode="after")
+    def _not_push(self) -> Instance:
+        if self.name == PUSH:
+            raise ValueError("the name push belongs to what is pushed over HTTP")
+        return self
+
+    def field_settings(self, field: str) -> FieldSettings | None:
+        """What the file says of a contract's field, in the long form; None if it says nothing."""
+        given = self.mapping.get(field)
+        if given is None or isinstance(given, FieldSettings):
+            return given
+        return FieldSettings(column=given)
+
+
+def read_toml(file: Path) -> Mapping[str, Any]:
+    """The table in an instance file. Raises SettingWrong."""
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise SettingWrong(f"{file} does not exist; docs/connectors.md shows what an instance file holds") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingWrong(f"{file} cannot be read as TOML: {error}") from None
+
+
+def kinds() -> dict[str, Any]:
+    """The kinds of connectors that are installed, by name: classes as connectors.protocol says, not loaded yet."""
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def load_instance(file: Path) -> tuple[Any, Instance]:
+    """The connector class and the settings of an instance file. Raises SettingWrong naming file and setting."""
+    table = read_toml(file)
+    installed = kinds()
+    kind = table.get("connector")
+    if kind not in installed:
+        raise SettingWrong(f"{file}: connector: one of {', '.join(sorted(installed))} is expected")
+    connector = installed[str(kind)].load()
+    try:
+        return connector, connector.Settings(**table)
+    except ValidationError as error:
+        raise SettingWrong(f"{file}: {explain(error)}") from None

@@ -1,0 +1,168 @@
+"""One delimited file, open: its header fitted to the mapping, its records as rows in batches."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from connectors.append import Beginning
+from connectors.delimited import Cells, Dialect, Place, Records
+from connectors.files import Found
+from connectors.mapping import Columns, FieldMapping, same_name
+from connectors.textfile import Survey, lines
+from exchange.errors import Rejected, SourceRefused
+from exchange.publish import Row
+
+_SEPARATOR = re.compile(r"\ufeff*\"?sep=(.)\"?[\r\n]*", re.IGNORECASE)
+_WIDTH_SAMPLE = 200  # records from which the number of columns is taken where no header says it
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a file is divided: `quote` is None where nothing is quoted; `skip` counts lines in front of the header."""
+
+    delimiter: str
+    quote: str | None
+    header: bool
+    skip: int
+    batch: int
+
+
+class TableFile:
+    """A file that is being read, from its beginning or from where it ended. Close it.
+
+    Raises SourceRefused, before any row, if there is no header, a column is missing, or a name stands for two columns;
+    files.Changed.
+    """
+
+    def __init__(
+        self, file: Found, survey: Survey, form: Form, mapping: FieldMapping, start: Beginning | None = None
+    ) -> None:
+        self.file = file
+        self._survey = survey
+        self._form = form
+        self._start = start
+        self._encoding = start.encoding if start is not None and start.encoding else survey.encoding
+        self._handle = file.open()
+        try:
+            self._header, self._columns, place = self._open(mapping)
+            if start is not None:
+                place = self._resume(start)
+        except BaseException:
+            self._handle.close()
+            raise
+        self.offset = place.offset
+        self._last = place  # in front of the record that was read last
+        self._records = self._new_records(place)
+        self._records.width = self._width
+        self._root = start.root if start is not None else survey.digest
+
+    def summary(self) -> str:
+        """What was found, for `check`."""
+        named = "columns by position" if self._header is None else f"{self._width} columns"
+        return f"{self._encoding}, {named}, {len(self._columns.bound)} fields mapped"
+
+    def batches(self) -> Iterator[list[Row]]:
+        """The rows, so many at a time; `offset` and `reached` stand behind the batch that was given last."""
+        size, rows = self._form.batch, []
+        for record in self._records:
+            rows.append(self._row(record))
+            self._last = Place(record.begin, record.line - 1, record.number - 1)
+            self.offset = record.end
+            if len(rows) == size:
+                yield rows
+                rows = []
+        self.offset = self._survey.size
+        if rows:
+            yield rows
+
+    def reached(self) -> Beginning:
+        """How far the file was read."""
+        whole = self.offset == self._survey.size
+        return Beginning(
+            digest=self._survey.digest,
+            size=self._survey.size,
+            offset=self.offset,
+            line=self._records.line,
+            number=self._records.number,
+            root=self._root,
+            encoding="" if self._survey.ascii else self._encoding,
+            tail=self._last if whole and not self._survey.closed else None,
+        )
+
+    def unchanged(self) -> None:
+        """Raise files.Changed if the file is not what it was when it was opened."""
+        self.file.unchanged(self._handle)
+
+    def close(self) -> None:
+        self._handle.close()
+
+    # -- opening --
+
+    def _open(self, mapping: FieldMapping) -> tuple[list[str] | None, Columns, Place]:
+        """Header, columns, and the place of the first record."""
+        name, form = self.file.name, self._form
+        records = self._new_records(Place(self._survey.start, 0, 0))
+        offset = self._survey.start
+        first = records.peek()
+        found = _SEPARATOR.fullmatch(first.text) if first is not None else None
+        if found is not None:
+            if found[1] != form.delimiter:
+                raise SourceRefused(f"{name}: its first line names another separator than `delimiter`: set it")
+            offset = records.drop()
+        for _ in range(form.skip):
+            if records.peek() is not None:
+                offset = records.drop()
+        line = records.line
+        if not form.header:
+            widths = Counter(len(record.cells) for record in islice(records, _WIDTH_SAMPLE) if record.rejected is None)
+            self._width = widths.most_common(1)[0][0] if widths else 0
+            return None, mapping.bind(None, self._width or 10_000, name), Place(offset, line, 0)
+        header = next(iter(records), None)
+        if header is None:
+            raise SourceRefused(f"{name}: the file is empty; a header line is expected")
+        if header.rejected is not None:
+            raise SourceRefused(f"{name}: the header line: {header.rejected.reason}")
+        self._width = len(header.cells)
+        names = [cell.strip("\ufeff") for cell in header.cells]
+        return names, mapping.bind(names, self._width, name), Place(header.end, records.line, 0)
+
+    def _resume(self, start: Beginning) -> Place:
+        """The place of the record to go on with."""
+        if start.offset < start.size or start.tail is None:
+            return Place(start.offset, start.line, start.number)
+        self._handle.seek(start.size)
+        if self._handle.read(1) in (b"\n", b"\r"):  # only the line end of the last record was missing
+            return Place(start.offset, start.line - 1, start.number)
+        return start.tail
+
+    def _new_records(self, place: Place) -> Records:
+        dialect = Dialect(self._form.delimiter, self._form.quote, self._encoding)
+        return Records(lines(self._handle, self._encoding, place.offset, self.file.name), dialect, place)
+
+    # -- rows --
+
+    def _row(self, record: Cells) -> Row:
+        where = f"{self.file.name} line {record.line} (record {record.number})"
+        place = f"{self._root}:{record.line}"
+        cells, columns, modified = record.cells, self._columns, self.file.modified
+        if record.rejected is not None:
+            value = columns.keys(cells)
+            return Row(value, where, place, record.rejected, event_time=modified, line=record.text)
+        if cells[0][:1] == "\ufeff":  # where two exports were joined
+            cells = [cells[0].lstrip("\ufeff"), *cells[1:]]
+        if self._header is not None and cells[-1] == self._header[-1] and self._is_header(cells):
+            rejected = Rejected("a second header line in the middle of the file")
+            return Row({}, where, place, rejected, event_time=modified, line=list(cells))
+        if columns.deleted(cells):
+            return Row(columns.remains(cells), where, place, deleted=True, event_time=modified)
+        try:
+            return Row(columns.read(cells), where, place, event_time=modified)
+        except Rejected as rejected:
+            return Row(columns.remains(cells), where, place, rejected, event_time=modified)
+
+    def _is_header(self, cells: Sequence[str]) -> bool:
+        return self._header is not None and [*map(same_name, cells)] == [*map(same_name, self._header)]
