@@ -21,11 +21,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from typer.testing import CliRunner
 
 from exchange import city
 from exchange.agreements import Bundle
 from exchange.city import instances, story
 from exchange.city.canaries import leaves
+from exchange.city.commands import app
 from exchange.city.datasets import DATASETS
 from exchange.city.draws import Draw
 from exchange.city.life import CERTAIN, State, live
@@ -343,6 +345,17 @@ def test_sizes_that_cannot_be_are_refused(tmp_path: Path) -> None:
         city.advance(tmp_path / "nowhere")
 
 
+def test_the_command_writes_and_reports(tmp_path: Path) -> None:
+    run = CliRunner().invoke
+    made = run(app, ["generate", "--out", str(tmp_path), "--citizens", "30", "--enterprises", "20", "--json"])
+    assert made.exit_code == 0, made.output
+    assert json.loads(made.stdout)["city"]["day"] == 0
+    later = run(app, ["advance", "--out", str(tmp_path), "--days", "2"])
+    assert later.exit_code == 0, later.output
+    assert "day 2, 30 citizens, 20 enterprises" in later.stdout
+    assert all(name in later.stdout for name in IDS)
+
+
 # --- canaries ---------------------------------------------------------------------------------------------------------
 
 
@@ -404,9 +417,10 @@ def test_postgresql_holds_what_sqlite_holds(tmp_path: Path, fresh_postgres: Call
             for row in exact:
                 row.update({name: f"{row[name]:.2f}" for name in money if row[name] is not None})
             assert exact == rows(instances.sqlite_url(tmp_path / "files", dataset), dataset)
-    assert json.loads((tmp_path / "files/truth.json").read_text("utf-8")) == json.loads(
-        (tmp_path / "server/truth.json").read_text("utf-8")
-    )
+    truths = [json.loads((tmp_path / name / "truth.json").read_text("utf-8")) for name in ("files", "server")]
+    assert truths[0]["datasets"] == truths[1]["datasets"]
+    with pytest.raises(SettingWrong, match="postgresql"):
+        city.advance(tmp_path / "server")
 
 
 def test_the_story_moves_a_citizen_and_withdraws_a_licence(tmp_path: Path) -> None:

@@ -74,9 +74,11 @@ def generate(
 def advance(out: Path, *, postgres: str | None = None, progress: Progress = _silent) -> int:
     """One more day for the city in `out`: changes, corrections, deletions, new rows. Answers the number of the day.
 
-    `postgres` as at `generate`. Raises SettingWrong if there is no city.
+    `postgres` as at `generate`. Raises SettingWrong if there is no city, or its tables are in another kind of database.
     """
     known = truth.read(out)
+    if known["city"]["tables"] != _kind(postgres):
+        raise SettingWrong(f"{out}: its tables are in {known['city']['tables']}; --postgres says where")
     day: int = known["city"]["day"] + 1
     _write_day(out, truth.world(known), day, postgres, known["datasets"], progress)
     return day
@@ -103,7 +105,12 @@ def _write_day(
             for office in offices:
                 office.close()
                 known = truth.add(known, office.dataset, office.count, day)
-    truth.write(out, world, day, known)
+    truth.write(out, world, day, known, tables=_kind(postgres))
+
+
+def _kind(postgres: str | None) -> str:
+    """The kind of database that holds the tables."""
+    return "sqlite" if postgres is None else "postgresql"
 
 
 def _take(office: Office, subject: Subject, world: World, day: int) -> None:

@@ -73,13 +73,14 @@ def add(known: dict[str, Figures], dataset: Dataset, count: Count, day: int) -> 
     return known | {dataset.contract: {"source": source, "facets": count.facets, "days": [*days, count.json(day)]}}
 
 
-def write(out: Path, world: World, day: int, datasets: dict[str, Figures]) -> None:
-    """Write truth.json."""
+def write(out: Path, world: World, day: int, datasets: dict[str, Figures], *, tables: str) -> None:
+    """Write truth.json. `tables` is the kind of database that holds the tables."""
     city = {
         "seed": world.seed,
         "citizens": world.citizens,
         "enterprises": world.enterprises,
         "canaries": world.canaries,
+        "tables": tables,
         "day": day,
     }
     text = json.dumps({"city": city, "story": _story(world), "datasets": datasets}, ensure_ascii=False, indent=2)
