@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -110,7 +111,7 @@ def test_two_owners_that_race_leave_one_winner(stores: Stores) -> None:
     writer = threading.Thread(target=write)
     writer.start()
     while len(written) < 5 and writer.is_alive():
-        pass
+        time.sleep(0.001)
     taken = new.take(TOPIC, 0, "new", "id-1")
     writer.join()
     assert stored(new) == expected(facet(taken.offset - 1))
