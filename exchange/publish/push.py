@@ -7,7 +7,7 @@ request that is repeated after a crash produces the same messages again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -61,7 +61,7 @@ class PushAnswer:
 
 def publish_push(
     contract: Contract,
-    lines: Sequence[Any],
+    lines: Iterable[Any],
     *,
     first_sequence: int,
     epoch: int,
@@ -75,35 +75,36 @@ def publish_push(
     A line is a parsed JSON value (by a reader that refuses duplicate members), or Unparsed. Good ones are records in
     the mapping of semantics section 2, and `{"delete": {subject, record key and version fields}}`. Line n (from 0) has
     the sequence `first_sequence` + n, bad lines included. `received` (aware) is the event time of what has none, and
-    the watermark; no lines are a heartbeat.
+    the watermark; no lines are a heartbeat. Lines are taken one by one and sent as they come, so that a large request
+    takes no more room than a small one.
 
     Raises BrokerUnavailable: any part may be stored, and the same call again repeats it without a second effect.
     """
     encoder = Encoder(contract, keys, schema_id)
     source = f"{contract.department}/{PUSH}"
     stamp = Stamp(encoder, source, epoch)
-    messages: list[Message] = []
-    rejects: list[Message] = []
+    records = _Sending(publisher, contract.topic)
+    rejects = _Sending(publisher, rejects_topic(contract.department))
     reasons: list[Reason] = []
     for number, line in enumerate(lines):
         sequence = first_sequence + number
         try:
-            messages.append(_message(encoder, stamp, line, sequence, received))
+            records.add(_message(encoder, stamp, line, sequence, received))
         except Rejected as rejected:
             unread = line.text if isinstance(line, Unparsed) else line
             payload = encoder.payload(line) if isinstance(line, Mapping) else encoder.payload({}, unread)
             reject = stamp.reject(f"push line {number + 1}", rejected, payload, sequence, received)
-            rejects.append(reject.message())
+            rejects.add(reject.message())
             if len(reasons) < MAX_REASONS:
                 reasons.append(Reason(number + 1, rejected.field, rejected.reason))
-    offsets = _send(publisher, contract.topic, messages)
-    _send(publisher, rejects_topic(contract.department), rejects)
-    watermark = Watermark(contract.name, contract.topic, source, epoch, received, offsets)
+    records.flush()
+    rejects.flush()
+    watermark = Watermark(contract.name, contract.topic, source, epoch, received, records.last)
     publisher.publish(WATERMARKS_TOPIC, [watermark.message()])
-    for outcome, count in (("published", len(messages)), ("rejected", len(rejects))):
+    for outcome, count in (("published", records.sent), ("rejected", rejects.sent)):
         if count:
             metrics.ROWS.labels(contract.name, PUSH, outcome).inc(count)
-    return PushAnswer(len(messages), len(rejects), tuple(reasons))
+    return PushAnswer(records.sent, rejects.sent, tuple(reasons))
 
 
 def replay(
@@ -164,9 +165,26 @@ def _deletion(encoder: Encoder, stamp: Stamp, value: Mapping[str, Any], sequence
     return stamp.message(whom.message_key, None, sequence, encoder.version(native), received)
 
 
-def _send(publisher: Publisher, topic: str, messages: Sequence[Message]) -> dict[int, int]:
-    last: dict[int, int] = {}
-    for start in range(0, len(messages), _AT_ONCE):
-        for partition, offset in publisher.publish(topic, messages[start : start + _AT_ONCE]):
-            last[partition] = max(offset, last.get(partition, -1))
-    return last
+class _Sending:
+    """Messages on their way to one topic, many at once. `last` is the last offset that was written, per partition."""
+
+    def __init__(self, publisher: Publisher, topic: str) -> None:
+        self._publisher = publisher
+        self._topic = topic
+        self._waiting: list[Message] = []
+        self.sent = 0
+        self.last: dict[int, int] = {}
+
+    def add(self, message: Message) -> None:
+        """Take a message; send what waits if that is much."""
+        self._waiting.append(message)
+        if len(self._waiting) == _AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits; it is acknowledged when this returns."""
+        if self._waiting:
+            for partition, offset in self._publisher.publish(self._topic, self._waiting):
+                self.last[partition] = max(offset, self.last.get(partition, -1))
+            self.sent += len(self._waiting)
+            self._waiting = []
