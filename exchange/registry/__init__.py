@@ -9,8 +9,21 @@ In reading order:
 One conformance suite, tests/test_registry.py, runs over both.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from exchange.registry.http import HttpRegistry
 from exchange.registry.protocol import Registered, Registry
-from exchange.registry.stored import StoreRegistry
+
+if TYPE_CHECKING:
+    from exchange.registry.stored import StoreRegistry
 
 __all__ = ["HttpRegistry", "Registered", "Registry", "StoreRegistry"]
+
+
+def __getattr__(name: str) -> Any:
+    """StoreRegistry when it is first asked for (PEP 562): a connector never meets the store, nor loads it."""
+    if name == "StoreRegistry":
+        from exchange.registry.stored import StoreRegistry
+
+        return StoreRegistry
+    raise AttributeError(name)
