@@ -7,6 +7,7 @@ new. Should the supervisor itself be killed, the kernel ends its children (PR_SE
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 
@@ -40,11 +42,15 @@ class Child:
 
 
 class Supervisor:
-    """Starts the commands in the order given and watches them until `stop`."""
+    """Starts the commands in the order given and watches them until `stop`.
 
-    def __init__(self, commands: Mapping[str, Sequence[str]], *, quiet: bool = False) -> None:
+    With `logs`, a folder that exists, what a process writes goes into a file there (mode 0600), else where ours goes.
+    """
+
+    def __init__(self, commands: Mapping[str, Sequence[str]], *, quiet: bool = False, logs: Path | None = None) -> None:
         self.children = [Child(name, command) for name, command in commands.items()]
-        self._output = subprocess.DEVNULL if quiet else None
+        self._quiet = quiet
+        self._logs = logs
         self._stopping = threading.Event()
 
     def start(self) -> None:
@@ -90,19 +96,31 @@ class Supervisor:
                 process.kill()
                 process.wait()
 
+    def log(self, name: str) -> Path | None:
+        """The file with what this process wrote, if there is a folder for it."""
+        return None if self._logs is None else self._logs / f"{name.replace(' ', '-')}.log"
+
     def pids(self) -> dict[str, int]:
         """The process ids of what runs now, by name."""
         return {child.name: child.process.pid for child in self.children if child.process is not None}
 
     def _spawn(self, child: Child) -> None:
         child.started = time.monotonic()
-        child.process = subprocess.Popen(  # noqa: S603  the command is ours, from exchange_command
-            child.command,
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=self._output,
-            preexec_fn=_die_with_parent,
-        )
+        log_file = self.log(child.name)
+        output = subprocess.DEVNULL if self._quiet else None
+        if log_file is not None:
+            output = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            child.process = subprocess.Popen(  # noqa: S603  the command is ours, from exchange_command
+                child.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=_die_with_parent,
+            )
+        finally:
+            if log_file is not None and output is not None:
+                os.close(output)
 
 
 def exchange_command(*arguments: str) -> list[str]:

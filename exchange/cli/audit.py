@@ -1,0 +1,104 @@
+"""`exchange audit`: verify the log, and receipts against it."""
+
+from __future__ import annotations
+
+import json as json_format
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from exchange.audit import PublicKeys, Receipt, find, verify_log, verify_receipt
+from exchange.cli.administration import open_audit, public_keys
+from exchange.cli.options import CONFIG, Config, Json, load, print_json
+from exchange.errors import AuditBroken, BadRequest
+from exchange.records import CHECKPOINTS_TOPIC
+from exchange.settings import Settings
+from exchange.wiring import open_broker
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+
+@app.command()
+def verify(config: Config = CONFIG, json: Json = False) -> None:
+    """Verify the whole log against the checkpoints that left it; exit status 78 if it is not as it was written."""
+    settings = load(config)
+    with open_audit(settings) as store:
+        report = verify_log(store, published_checkpoints(settings), public_keys(settings), settings.audit.origin)
+    found = [str(finding) for finding in report.findings]
+    told: dict[str, Any] = {
+        "verified": bool(report),
+        "entries": report.entries,
+        "groups": report.groups,
+        "checkpoints": report.checkpoints,
+        "uncovered": report.uncovered,
+        "writers": report.writers,
+        "findings": found,
+    }
+    if json:
+        print_json(told)
+    else:
+        typer.echo(
+            f"{report.entries} entries in {report.groups} groups, {report.checkpoints} checkpoints; "
+            f"{report.uncovered} entries after the newest checkpoint"
+        )
+        for line in found:
+            typer.secho(line, fg=typer.colors.RED)
+    if not report:
+        raise AuditBroken(f"{report.found} findings")
+    if not json:
+        typer.secho("the log verifies", fg=typer.colors.GREEN)
+
+
+@app.command()
+def receipt(
+    receipt: Annotated[Path, typer.Argument(help="A file with the value of the header Exchange-Receipt.")],
+    body: Annotated[Path, typer.Argument(help="A file with the body as it was received, byte for byte.")],
+    config: Config = CONFIG,
+    keys: Annotated[
+        Path | None, typer.Option(help="A saved /.well-known/exchange-keys.json: verify without the log.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Verify a receipt with the body that came with it, and that the log holds its entry."""
+    proof = Receipt.decode(_text(receipt).strip())
+    content = body.read_bytes()
+    if keys is not None:
+        group = verify_receipt(proof, content, PublicKeys.from_jwks(_jwks(keys)))
+        told: dict[str, Any] = {"writer": proof.writer, "number": proof.number, "group_root": group.root.hex()}
+    else:
+        settings = load(config)
+        with open_audit(settings) as store:
+            entry = find(store, proof, content, public_keys(settings))
+        told = {"writer": proof.writer, "number": proof.number, "entry": json_format.loads(entry.entry)}
+    if json:
+        print_json(told)
+    else:
+        typer.secho(f"the receipt verifies: {proof.writer} number {proof.number}", fg=typer.colors.GREEN)
+        if "entry" in told:
+            typer.echo(json_format.dumps(told["entry"], ensure_ascii=False, indent=2))
+
+
+def published_checkpoints(settings: Settings) -> Iterator[bytes]:
+    """The checkpoints that left the store, as the topic has them. Raises BrokerUnavailable."""
+    broker = open_broker(settings)
+    try:
+        if broker.state(CHECKPOINTS_TOPIC) is not None:
+            yield from (each.value for each in broker.read(CHECKPOINTS_TOPIC) if each.value is not None)
+    finally:
+        broker.close()
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text("ascii")
+    except (OSError, UnicodeDecodeError):
+        raise BadRequest(f"{file} cannot be read as a receipt") from None
+
+
+def _jwks(file: Path) -> Any:
+    try:
+        return json_format.loads(file.read_bytes())
+    except (OSError, ValueError):
+        raise BadRequest(f"{file} cannot be read as a key set") from None

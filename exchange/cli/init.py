@@ -1,0 +1,140 @@
+"""`exchange init`: the settings file, the keys, and a secret for each client of the built-in issuer."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from exchange.audit.keys import Signer
+from exchange.cli.options import CONFIG, Config
+from exchange.errors import SettingWrong
+from exchange.settings import Settings
+
+app = typer.Typer()
+
+SETTINGS = """\
+# Exchange's settings; docs/reference/settings.md has all of them. Paths are taken from this file's folder.
+city = "Lanting"
+timezone = "Asia/Shanghai"
+schemas = "{schemas}"
+policies = "{policies}"
+connectors = "connectors.d"
+
+[broker]
+url = "sqlite:///data/topics.db"          # or kafka://host:port,host:port
+
+[store]
+url = "sqlite:///data/store.db"           # or postgresql://user@host/database
+
+[gateway]
+host = "127.0.0.1"
+port = {port}
+metrics_port = {gateway_metrics}
+
+[materialise]
+metrics_port = {materialise_metrics}
+
+# The built-in token issuer, for one machine; with [[issuers]] any OIDC issuer takes its place.
+[dev_issuer]
+enabled = true
+"""
+
+
+@app.command()
+def init(
+    config: Config = CONFIG,
+    schemas: Annotated[Path, typer.Option(help="The folder of contracts.")] = Path("schemas"),
+    policies: Annotated[Path, typer.Option(help="The folder of policies.")] = Path("policies"),
+) -> None:
+    """Make what is missing: the settings file, keys (mode 0600), clients' secrets. What exists is left as it is."""
+    for made in initialise(config, schemas, policies):
+        typer.echo(f"made {made}")
+
+
+def initialise(
+    config: Path,
+    schemas: Path,
+    policies: Path,
+    *,
+    port: int = 8080,
+    gateway_metrics: int = 9464,
+    materialise_metrics: int = 9465,
+) -> list[Path]:
+    """Make what is missing beside the settings file; return what was made. Raises SettingWrong."""
+    made = []
+    config.parent.mkdir(parents=True, exist_ok=True)
+    if not config.exists():
+        config.write_text(
+            SETTINGS.format(
+                schemas=schemas,
+                policies=policies,
+                port=port,
+                gateway_metrics=gateway_metrics,
+                materialise_metrics=materialise_metrics,
+            ),
+            "utf-8",
+        )
+        made.append(config)
+    settings = Settings.load(config)
+    for reference, content in (
+        (settings.keys.bus, _random),
+        (settings.keys.audit, _random),
+        (settings.keys.signing, _signing_key),
+        (settings.dev_issuer.key, _signing_key),
+    ):
+        kind, _, where = reference.partition(":")
+        if kind == "file" and not (file := settings.path(Path(where))).exists():
+            write_private(file, content())
+            made.append(file)
+    if settings.dev_issuer.enabled:
+        made += _clients(settings)
+    return made
+
+
+def write_private(file: Path, content: bytes) -> None:
+    """Write a file that only its owner can read; it must not exist yet."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
+        handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def client_secret(settings: Settings, client_id: str) -> Path:
+    """Where `init` puts the secret of a client of the built-in issuer."""
+    return settings.path(Path("keys/clients")) / client_id
+
+
+def _clients(settings: Settings) -> list[Path]:
+    """A secret for each client that clients.toml knows from the built-in issuer; the issuer keeps the hashes."""
+    listed = settings.path(settings.policies) / "clients.toml"
+    file = settings.path(settings.dev_issuer.clients)
+    if file.exists() or not listed.exists():
+        return []
+    try:
+        clients = tomllib.loads(listed.read_text("utf-8"))["clients"]
+        names = sorted({str(each["client_id"]) for each in clients if each["issuer"] == settings.dev_issuer.issuer})
+    except (OSError, ValueError, KeyError, TypeError):
+        raise SettingWrong(f"policies: {listed} cannot be read; `exchange policy test` says why") from None
+    made, lines = [], ["# The clients of the built-in issuer and the hashes of their secrets.\n"]
+    for name in names:
+        secret = secrets.token_urlsafe(32)
+        write_private(client_secret(settings, name), secret.encode())
+        made.append(client_secret(settings, name))
+        lines.append(f'[clients.{name}]\nsecret = "sha256:{hashlib.sha256(secret.encode()).hexdigest()}"\n')
+    write_private(file, "\n".join(lines).encode())
+    return [*made, file]
+
+
+def _random() -> bytes:
+    return secrets.token_urlsafe(32).encode()
+
+
+def _signing_key() -> bytes:
+    return Signer.generate().pem()

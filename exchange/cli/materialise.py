@@ -1,0 +1,73 @@
+"""`exchange materialise`: the second verb's process."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+
+import typer
+from prometheus_client import start_http_server
+
+from exchange.agreements import Bundle
+from exchange.cli.options import CONFIG, Config, load
+from exchange.clock import system_clock
+from exchange.materialise import Effects, Materialiser
+from exchange.records import WATERMARKS_TOPIC, rejects_topic
+from exchange.registry import StoreRegistry
+from exchange.store import PushLedger, Store
+from exchange.store.database import is_postgres
+from exchange.topics import Broker
+from exchange.wiring import key_maker, open_broker, open_store, process_name
+
+app = typer.Typer()
+
+# SQLite has one writer at a time: a transaction is kept short, so that the gateway's pushes and the registry get their
+# turn.
+SQLITE_ROWS = 1_000
+
+
+@app.command()
+def materialise(config: Config = CONFIG) -> None:
+    """Read every contract's topic into the store until stopped (SIGTERM finishes the batch in hand)."""
+    settings = load(config)
+    store = open_store(settings, system_clock)
+    store.check()
+    broker = open_broker(settings)
+    materialiser = Materialiser(
+        broker,
+        store,
+        Effects(StoreRegistry(store.engine), key_maker(settings), system_clock),
+        lambda: topics_to_read(store),
+        group=settings.materialise.group,
+        owner=process_name("materialise"),
+        batch=settings.materialise.batch if is_postgres(store.engine) else min(settings.materialise.batch, SQLITE_ROWS),
+        housekeeping=partial(housekeep, store, broker, timedelta(days=settings.rejects.keep_days)),
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: materialiser.stop())
+    if settings.materialise.metrics_port:
+        start_http_server(settings.materialise.metrics_port, settings.materialise.metrics_host)
+    try:
+        materialiser.run()
+    finally:
+        broker.close()
+
+
+def housekeep(store: Store, broker: Broker, keep: timedelta) -> None:
+    """Let go what is kept for a time only: rejects, answers to pushes, messages of topics with a retention."""
+    store.purge_rejects(system_clock() - keep)
+    PushLedger(store.engine, system_clock).purge()
+    broker.tidy()
+
+
+def topics_to_read(store: Store) -> Sequence[str]:
+    """What the newest policy bundle implies: each contract's topic, each department's rejects, the watermarks."""
+    version = store.newest_bundle_version()
+    if version is None:
+        return []
+    bundle = Bundle.from_bytes(store.bundle(version), version)
+    terms = [each for each in bundle.terms.values() if each.sharing != "withheld"]
+    topics = {f"{each.contract}.v{each.major}" for each in terms}
+    return sorted(topics | {rejects_topic(each.owner) for each in terms} | {WATERMARKS_TOPIC})

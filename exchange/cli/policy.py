@@ -1,0 +1,158 @@
+"""`exchange policy`: apply, test and explain who may see what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
+
+from exchange import publish
+from exchange.agreements import Bundle
+from exchange.audit import checkpoints
+from exchange.cli.administration import note
+from exchange.cli.options import CONFIG, Config, Json, load, print_json
+from exchange.clock import system_clock
+from exchange.contracts import Catalogue, Contract, load_catalogue
+from exchange.decisions import Decider, explain, load_bundle, without_effect
+from exchange.errors import NotFound
+from exchange.records import CHECKPOINTS_TOPIC
+from exchange.registry import StoreRegistry
+from exchange.settings import Settings
+from exchange.topics import TopicSpec
+from exchange.wiring import open_broker, open_store
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+
+@app.command()
+def apply(config: Config = CONFIG, json: Json = False) -> None:
+    """Check policies/ and schemas/, run every case, then write one immutable bundle, or nothing."""
+    settings = load(config)
+    applied = apply_policies(settings)
+    if json:
+        print_json(applied)
+    else:
+        typer.echo(
+            f"policy {applied['policy'][:12]} applied: {applied['contracts']} contracts, {applied['clients']} clients, "
+            f"{applied['agreements']} agreements"
+        )
+        for warning in applied["without_effect"]:
+            typer.secho(f"without effect: {warning}", fg=typer.colors.YELLOW, err=True)
+
+
+@app.command("test")
+def check(config: Config = CONFIG, json: Json = False) -> None:
+    """Check policies/ and schemas/ and run every case; nothing is written."""
+    _, bundle = read_policies(load(config))
+    found = _summary(bundle)
+    if json:
+        print_json(found)
+    else:
+        typer.echo(f"policy {bundle.version[:12]} is sound: {len(bundle.guardrails)} guardrails, all cases pass")
+        for warning in found["without_effect"]:
+            typer.secho(f"without effect: {warning}", fg=typer.colors.YELLOW, err=True)
+
+
+@app.command("explain")
+def explain_command(
+    client: Annotated[str, typer.Argument(help="The client id, as in clients.toml.")],
+    purpose: Annotated[str, typer.Argument(help="The purpose, as in purposes.toml.")],
+    contract: Annotated[str, typer.Argument(help="The contract, <department>.<dataset>.")],
+    config: Config = CONFIG,
+    case: Annotated[bool, typer.Option("--case", help="As if a case were given.")] = False,
+    issuer: Annotated[str | None, typer.Option(help="Where several issuers have a client of this name.")] = None,
+    json: Json = False,
+) -> None:
+    """What this client sees of this contract for this purpose, field by field, and who said so, or why not."""
+    _, bundle = read_policies(load(config))
+    named = [one for one in bundle.clients.values() if one.client_id == client and issuer in (None, one.issuer)]
+    if len(named) != 1:
+        raise NotFound(f"{len(named)} clients are called {client} in clients.toml; --issuer tells them apart")
+    told = explain(Decider(bundle), named[0], purpose, contract, case, system_clock())
+    if json:
+        print_json(told)
+    else:
+        _print(told)
+
+
+def read_policies(settings: Settings) -> tuple[Catalogue, Bundle]:
+    """The contracts and the bundle that the folders make. Raises ContractRefused, PolicyRefused."""
+    catalogue = load_catalogue(settings.path(settings.schemas))
+    return catalogue, load_bundle(settings.path(settings.policies), catalogue, settings.timezone)
+
+
+def apply_policies(settings: Settings) -> dict[str, Any]:
+    """Make what the folders say true: tables, schemas, topics, and last the bundle that gateways look for.
+
+    Everything is checked before anything is written; what comes before the bundle only adds, so that a failure half-way
+    leaves every decision as it was. Raises ContractRefused, PolicyRefused, Incompatible, StoreUnavailable,
+    BrokerUnavailable.
+    """
+    catalogue, bundle = read_policies(settings)
+    served = [contract for contract in catalogue.contracts.values() if contract.sharing != "withheld"]
+    store = open_store(settings, system_clock)
+    broker = open_broker(settings)
+    try:
+        store.migrate()
+        registry = StoreRegistry(store.engine)
+        registry.check({contract.registry_subject: contract.schema_text for contract in served})
+        for contract in served:
+            registry.register(contract.registry_subject, contract.schema_text)
+        for spec in topics(settings, served):
+            broker.ensure(spec)
+        if store.newest_bundle_version() != bundle.version:
+            note(settings, "policy apply", bundle=bundle.version)
+            store.save_bundle(bundle.version, bundle.to_bytes())
+    finally:
+        broker.close()
+        store.close()
+    return _summary(bundle)
+
+
+def topics(settings: Settings, contracts: Iterable[Contract]) -> list[TopicSpec]:
+    """Every topic that these contracts imply, each once."""
+    broker = settings.broker
+    needed = [
+        spec
+        for contract in contracts
+        for spec in publish.topics(
+            contract.topic,
+            contract.department,
+            partitions=broker.partitions,
+            replication=broker.replication,
+            rejects_days=settings.rejects.keep_days,
+        )
+    ]
+    needed.append(checkpoints.topic(CHECKPOINTS_TOPIC, broker.replication))
+    return list({spec.name: spec for spec in needed}.values())
+
+
+def _summary(bundle: Bundle) -> dict[str, Any]:
+    return {
+        "policy": bundle.version,
+        "contracts": len(bundle.terms),
+        "clients": len(bundle.clients),
+        "purposes": len(bundle.purposes),
+        "agreements": len(bundle.agreements),
+        "guardrails": len(bundle.guardrails),
+        "without_effect": without_effect(bundle),
+    }
+
+
+def _print(told: dict[str, Any]) -> None:
+    typer.echo(f"{told['client']} of {told['department']} for {told['purpose']}, policy {told['policy'][:12]}")
+    if not told["majors"]:
+        typer.echo(f"there is no contract {told['contract']}")
+    for major in told["majors"]:
+        verdict = f"permitted by {major['rests_on']}" if major["allowed"] else "refused"
+        typer.echo(f"\n{told['contract']} v{major['major']}: {verdict}. {major['reason'] or ''}")
+        if major["agreement"]:
+            typer.echo(f"  agreement {major['agreement']['id']}, approved by {major['agreement']['approved_by']}")
+        for condition in major["condition"]:
+            typer.echo(f"  only where {' '.join(str(part) for part in condition)}")
+        for field in major["fields"]:
+            shown = (field["mask"] or "shown") if field["shown"] else "-"
+            typer.echo(
+                f"  {field['name']:28} level {field['level']}  {shown:10} {'' if field['shown'] else field['why']}"
+            )

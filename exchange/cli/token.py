@@ -1,0 +1,53 @@
+"""`exchange token`: an access token from the built-in issuer, for trying."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import httpx2
+import typer
+
+from exchange.cli.init import client_secret
+from exchange.cli.options import CONFIG, Config, Json, load, print_json
+from exchange.errors import IssuerUnavailable, SettingWrong
+from exchange.settings import Settings
+
+app = typer.Typer()
+
+
+@app.command()
+def token(
+    client: Annotated[str, typer.Argument(help="The client id, as in clients.toml.")],
+    config: Config = CONFIG,
+    scope: Annotated[str | None, typer.Option(help="Scopes, separated by blanks; unset: all.")] = None,
+    json: Json = False,
+) -> None:
+    """Ask the running gateway's built-in issuer for a token, with the secret that `exchange init` made."""
+    answer = fetch(load(config), client, scope)
+    if json:
+        print_json(answer)
+    else:
+        typer.echo(answer["access_token"])
+
+
+def gateway_url(settings: Settings) -> str:
+    """Where the gateway is, as clients see it."""
+    return settings.gateway.public_url or f"http://{settings.gateway.host}:{settings.gateway.port}"
+
+
+def fetch(settings: Settings, client: str, scope: str | None = None) -> dict[str, str]:
+    """The token endpoint's answer. Raises SettingWrong, IssuerUnavailable."""
+    secret = client_secret(settings, client)
+    try:
+        password = secret.read_text("ascii").strip()
+    except OSError:
+        raise SettingWrong(f"{secret} cannot be read: is {client} in clients.toml? Then run `exchange init`") from None
+    form = {"grant_type": "client_credentials"} | ({"scope": scope} if scope else {})
+    try:
+        answer = httpx2.post(f"{gateway_url(settings)}/oauth/token", data=form, auth=(client, password), timeout=10)
+    except httpx2.TransportError:
+        raise IssuerUnavailable(f"{gateway_url(settings)} does not answer; is `exchange up` running?") from None
+    if answer.status_code != 200:
+        found = answer.json()
+        raise SettingWrong(f"the issuer refused {client}: {found.get('error')} {found.get('error_description', '')}")
+    return dict(answer.json())

@@ -1,0 +1,71 @@
+"""`exchange up`: every part on one machine, from one settings file."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import httpx2
+import typer
+
+from exchange.cli.options import CONFIG, Config, Json, load, print_json
+from exchange.cli.policy import apply_policies
+from exchange.cli.supervisor import Supervisor, exchange_command
+from exchange.cli.token import gateway_url
+from exchange.errors import OperatorError
+from exchange.settings import Settings
+
+app = typer.Typer()
+
+READY_SECONDS = 60.0
+
+
+@app.command()
+def up(config: Config = CONFIG, json: Json = False) -> None:
+    """Apply the policies, then run gateway, materialiser and connectors until stopped; what ends is started again."""
+    settings = load(config)
+    applied = apply_policies(settings)
+    supervisor = Supervisor(commands(config, settings))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.stop())
+    supervisor.start()
+    try:
+        wait_until_ready(settings, supervisor)
+    except BaseException:
+        supervisor.end()
+        raise
+    told = {"gateway": gateway_url(settings), "policy": applied["policy"], "processes": supervisor.pids()}
+    if json:
+        print_json(told)
+    else:
+        typer.echo(f"Exchange is up: {told['gateway']}/docs, policy {applied['policy'][:12]}; Ctrl-C stops it")
+    supervisor.watch()
+
+
+def commands(config: Path, settings: Settings) -> dict[str, list[str]]:
+    """The processes of one machine by name: one connector for each instance file."""
+    common = ["--config", str(config)]
+    parts = {
+        "gateway": exchange_command("gateway", *common),
+        "materialise": exchange_command("materialise", *common),
+    }
+    for instance in sorted(settings.path(settings.connectors).glob("*.toml")):
+        parts[f"connector {instance.stem}"] = exchange_command("connector", "run", str(instance), *common)
+    return parts
+
+
+def wait_until_ready(settings: Settings, supervisor: Supervisor, seconds: float = READY_SECONDS) -> None:
+    """Return when the gateway says that it is ready. Raises OperatorError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        supervisor.look()
+        try:
+            if httpx2.get(f"{gateway_url(settings)}/readyz", timeout=2).status_code == 200:
+                return
+        except httpx2.TransportError:
+            pass
+        time.sleep(0.1)
+    raise OperatorError(
+        f"the gateway at {gateway_url(settings)} was not ready within {seconds:.0f} s; see its log above"
+    )

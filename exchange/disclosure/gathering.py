@@ -1,0 +1,93 @@
+"""What of a subject may be shown: read contract by contract, each facet trimmed as it arrives.
+
+A list can be longer than an answer, and a row condition can pass over any number of rows. So a list is read in pieces
+until there is enough for one answer behind its cursor, and never more than MOST_ROWS of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from exchange.agreements import Terms
+from exchange.decisions import Decision
+from exchange.records import Facet
+from exchange.store import LIST_LIMIT, FacetReader, Place
+from exchange.views import Trimmed, Trimmer
+from exchange.views.cursors import Cursor, microseconds
+
+PIECE = 1_000
+MOST_ROWS = 20_000
+"""Rows of one list that one request looks at; behind them the list ends, which a narrower condition would mend."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TICK = timedelta(microseconds=1)
+
+
+class Gathering:
+    """Reads one subject under the decisions of one request."""
+
+    def __init__(
+        self,
+        reader: FacetReader,
+        decisions: Sequence[Decision],
+        terms: Mapping[tuple[str, int], Terms],
+        after: Mapping[str, str],
+    ) -> None:
+        """Raises BadRequest for a cursor that no answer gave."""
+        self._reader = reader
+        self._trimmers = {(one.contract, one.major): Trimmer(one, terms[one.contract, one.major]) for one in decisions}
+        self._lists = {pair[0]: pair for pair in self._trimmers if terms[pair].record_key}
+        self._cursors = {name: Cursor.read(text) for name, text in after.items() if name in self._lists}
+
+    async def of(self, subject_key: str) -> list[Trimmed]:
+        """Everything that one answer can need. Raises StoreUnavailable."""
+        if not self._trimmers:
+            return []
+        places = {name: place for name, cursor in self._cursors.items() if (place := _above(cursor)) is not None}
+        facets = await self._reader.facets(subject_key, list(self._trimmers), places, LIST_LIMIT)
+        found = self._trimmed(facets)
+        for name, pair in self._lists.items():
+            piece = [facet for facet in facets if (facet.contract, facet.major) == pair]
+            if len(piece) == LIST_LIMIT:
+                found += await self._rest(subject_key, name, piece)
+        return found
+
+    async def _rest(self, subject_key: str, name: str, piece: Sequence[Facet]) -> list[Trimmed]:
+        """More of a list whose first piece was full, until there is enough behind its cursor."""
+        pair = self._lists[name]
+        enough = self._behind(name, self._trimmed(piece))
+        rest: list[Trimmed] = []
+        limit, seen = LIST_LIMIT, len(piece)
+        while len(piece) == limit and enough < LIST_LIMIT and seen < MOST_ROWS:
+            limit = PIECE
+            last = Place(piece[-1].event_time, piece[-1].record_key)
+            piece = await self._reader.facets(subject_key, [pair], {name: last}, limit)
+            trimmed = self._trimmed(piece)
+            rest += trimmed
+            seen += len(piece)
+            enough += self._behind(name, trimmed)
+        return rest
+
+    def _behind(self, name: str, trimmed: Iterable[Trimmed]) -> int:
+        """How many of these surely stand behind the cursor: those of an earlier time than its own."""
+        cursor = self._cursors.get(name)
+        return sum(1 for one in trimmed if cursor is None or microseconds(one.event_time) < cursor.time)
+
+    def _trimmed(self, facets: Iterable[Facet]) -> list[Trimmed]:
+        return [
+            trimmed for facet in facets if (trimmed := self._trimmers[facet.contract, facet.major](facet)) is not None
+        ]
+
+
+def _above(cursor: Cursor) -> Place | None:
+    """A place above everything that can stand behind the cursor; None is the top of the list.
+
+    Times later than the first page's now counted as that now, so a cursor there says nothing about the real time.
+    """
+    if cursor.time >= cursor.now:
+        return None
+    try:
+        return Place(_EPOCH + timedelta(microseconds=cursor.time) + _TICK, "")
+    except OverflowError:
+        return None

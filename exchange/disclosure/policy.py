@@ -1,0 +1,86 @@
+"""The policy bundle in force, as a gateway process sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+
+from exchange.agreements import Bundle
+from exchange.decisions import Decider
+from exchange.errors import ExchangeError, NotFound, PolicyUnavailable
+from exchange.metrics import POLICY_AGE
+from exchange.store import FacetReader
+
+log = structlog.get_logger("disclosure")
+
+INTERVAL_S = 0.5
+PATIENCE_S = 2.0
+"""A bundle that was not confirmed for so long may have been replaced: nothing is decided on it."""
+
+
+class PolicyWatch:
+    """Looks for the newest bundle every half second and keeps the Decider that rests on it.
+
+    A request takes `decider` once and uses nothing else, so no answer mixes two versions. A new bundle is made ready in
+    a thread, so that no request waits for it; one that cannot be read changes nothing and alarms.
+    """
+
+    def __init__(
+        self,
+        reader: FacetReader,
+        *,
+        interval_s: float = INTERVAL_S,
+        patience_s: float = PATIENCE_S,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._reader = reader
+        self._interval = interval_s
+        self._patience = patience_s
+        self._monotonic = monotonic
+        self._decider: Decider | None = None
+        self._confirmed = float("-inf")
+
+    @property
+    def fresh(self) -> bool:
+        """Whether there is a bundle that was confirmed within the patience."""
+        return self._decider is not None and self._monotonic() - self._confirmed <= self._patience
+
+    @property
+    def decider(self) -> Decider:
+        """What to decide with now. Raises PolicyUnavailable."""
+        if self._decider is None:
+            raise PolicyUnavailable("there is no policy bundle yet; `exchange policy apply` makes one")
+        if not self.fresh:
+            raise PolicyUnavailable(f"the newest bundle could not be looked for in {self._patience:.0f} s")
+        return self._decider
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle in force. Raises PolicyUnavailable."""
+        return self.decider.bundle
+
+    async def look(self) -> None:
+        """Look once. Raises StoreUnavailable, PolicyUnavailable; what was in force stays until it is too old."""
+        asked = self._monotonic()
+        version = await self._reader.newest_bundle()
+        if version is not None and (self._decider is None or self._decider.bundle.version != version):
+            try:
+                body = await self._reader.bundle(version)
+            except NotFound:
+                raise PolicyUnavailable("the newest bundle is not in the store") from None
+            self._decider = await asyncio.to_thread(lambda: Decider(Bundle.from_bytes(body, version)))
+            log.info("policy in force", policy=version)
+        self._confirmed = asked
+
+    async def run(self) -> None:
+        """Look every half second until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except ExchangeError as error:
+                log.warning("the newest policy cannot be read", error=str(error))
+            POLICY_AGE.set(max(0.0, self._monotonic() - self._confirmed) if self._decider is not None else float("inf"))
+            await asyncio.sleep(self._interval)
