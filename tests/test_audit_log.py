@@ -17,7 +17,7 @@ from exchange.audit.log import AuditLog
 from exchange.audit.receipts import verify_receipt
 from exchange.audit.store import AuditStore
 from exchange.audit.verify import find
-from exchange.errors import AuditUnavailable, Fenced, StoreUnavailable
+from exchange.errors import AuditUnavailable, Fenced
 from exchange.store.database import sqlite_path
 from tests.support.audit import KEYS, entry, eventually, fresh_store, new_log, sqlite_url, verified
 from tests.support.services import LocalServices, Missing, local_services, skip_or_fail
@@ -150,7 +150,7 @@ async def test_a_failing_store_refuses_within_a_second_and_its_return_mends_it(
     def failing(add: Any) -> Any:
         def maybe(*arguments: Any) -> None:
             if broken:
-                raise StoreUnavailable("disk I/O error")
+                raise AuditUnavailable("disk I/O error")
             add(*arguments)
 
         return maybe
@@ -186,7 +186,7 @@ async def test_a_short_fault_is_waited_out(store: AuditStore, monkeypatch: pytes
         nonlocal left
         left -= 1
         if left >= 0:
-            raise StoreUnavailable("a fault")
+            raise AuditUnavailable("a fault")
         add(*arguments)
 
     monkeypatch.setattr(log._writer._commits, "add", faulty)

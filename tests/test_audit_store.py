@@ -17,7 +17,7 @@ from exchange.audit.slots import Slot
 from exchange.audit.store import AuditStore
 from exchange.audit.tables import LINEAGE, entries, groups, metadata
 from exchange.audit.writer import Writer, append_admin
-from exchange.errors import AuditUnavailable, Fenced, SchemaOutdated, StoreUnavailable
+from exchange.errors import AuditUnavailable, Fenced, SchemaOutdated
 from exchange.store.database import is_sqlite, sqlite_path
 from tests.support.audit import SIGNER, entry, fresh_store, sqlite_url, verified
 
@@ -98,7 +98,7 @@ class Clock:
 
 
 def slot(store: AuditStore, clock: Clock, holder: str) -> Slot:
-    return Slot(store.engine, "place", holder, patience_s=2.0, monotonic=clock)
+    return Slot(store, "place", holder, patience_s=2.0, monotonic=clock)
 
 
 def beat(store: AuditStore, held: Slot) -> None:
@@ -148,7 +148,7 @@ def test_a_place_whose_holder_lives_is_refused(store: AuditStore) -> None:
 
 
 def test_of_many_who_want_a_place_one_has_it(store: AuditStore) -> None:
-    wanting = [Slot(store.engine, "place", str(index)) for index in range(6)]
+    wanting = [Slot(store, "place", str(index)) for index in range(6)]
     taken: list[Slot] = []
 
     def want(one: Slot) -> None:
@@ -232,7 +232,7 @@ def test_a_lost_answer_makes_no_gap_and_no_second_number(
     def lossy(*arguments: object) -> None:
         if committed:
             add(*arguments)  # type: ignore[arg-type]
-        raise StoreUnavailable("the answer was lost")
+        raise AuditUnavailable("the answer was lost")
 
     tried = lines(3)
     monkeypatch.setattr(own._commits, "add", lossy)
@@ -254,7 +254,7 @@ def test_a_lost_answer_is_settled_by_a_beat_too(store: AuditStore, monkeypatch: 
 
     def lossy(*arguments: object) -> None:
         add(*arguments)  # type: ignore[arg-type]
-        raise StoreUnavailable("the answer was lost")
+        raise AuditUnavailable("the answer was lost")
 
     tried = lines(3)
     monkeypatch.setattr(own._commits, "add", lossy)

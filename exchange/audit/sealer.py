@@ -17,7 +17,7 @@ from exchange import merkle
 from exchange.audit.checkpoints import Checkpoint, check_origin, open_checkpoint
 from exchange.audit.keys import PublicKeys, Signer
 from exchange.audit.slots import PATIENCE_S, Slot
-from exchange.audit.store import AuditStore, unavailable
+from exchange.audit.store import AuditStore
 from exchange.clock import Clock
 from exchange.errors import AuditBroken, ExchangeError, Fenced
 from exchange.metrics import CHECKPOINT
@@ -61,7 +61,7 @@ class Sealer:
         self._origin = check_origin(origin)
         self._clock = clock
         self._topic = topic
-        self._slot = Slot(store.engine, "sealer", holder, patience_s=patience_s, monotonic=monotonic)
+        self._slot = Slot(store, "sealer", holder, patience_s=patience_s, monotonic=monotonic)
         self._beat_every = patience_s / 4
         self._interval = interval_s
         self._monotonic = monotonic
@@ -75,10 +75,8 @@ class Sealer:
 
         Raises AuditUnavailable, BrokerUnavailable: the next step goes on; AuditBroken if the tree must not be signed.
         """
-        if self._slot.epoch is None:
-            with unavailable():
-                if not self._slot.try_take():
-                    return None
+        if self._slot.epoch is None and not self._slot.try_take():
+            return None
         try:
             waiting = self._seal()
         except Fenced:
@@ -114,8 +112,7 @@ class Sealer:
             except ExchangeError as error:
                 self._log.warning("no checkpoint", reason=str(error))
         try:
-            with unavailable():
-                self._slot.release()
+            self._slot.release()
         except ExchangeError as error:
             self._log.warning("sealer not released", reason=str(error))
 

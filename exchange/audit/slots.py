@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
+from exchange.audit.store import AuditStore
 from exchange.audit.tables import slots
 from exchange.errors import Fenced
-from exchange.store.database import is_postgres, reading, writing
+from exchange.store.database import insert_into
 
 PATIENCE_S = 2.0
 """Seconds without a beat after which a holder counts as gone. A holder beats at least four times as often."""
@@ -36,7 +36,7 @@ class Slot:
 
     def __init__(
         self,
-        engine: sa.Engine,
+        store: AuditStore,
         name: str,
         holder: str,
         *,
@@ -45,7 +45,7 @@ class Slot:
     ) -> None:
         self.name = name
         self.epoch: int | None = None
-        self._engine = engine
+        self._store = store
         self._holder = holder
         self._patience = patience_s
         self._monotonic = monotonic
@@ -55,15 +55,15 @@ class Slot:
     def try_take(self) -> bool:
         """Take the place if it is free, or if it has been seen without a beat for the patience; whether it is ours.
 
-        Does not wait: whoever wants the place calls again. Raises StoreUnavailable.
+        Does not wait: whoever wants the place calls again. Raises AuditUnavailable.
         """
-        with reading(self._engine) as connection:
+        with self._store.reading() as connection:
             row = connection.execute(sa.select(slots).where(slots.c.name == self.name)).one_or_none()
         if row is not None and row.holder is not None and not self._gone(row.epoch, row.beat):
             return False
-        with writing(self._engine) as connection:
-            insert = (postgresql if is_postgres(connection) else sqlite).insert(slots)
-            connection.execute(insert.values(name=self.name, epoch=0, beat=0, holder=None).on_conflict_do_nothing())
+        with self._store.writing() as connection:
+            insert = insert_into(connection, slots).values(name=self.name, epoch=0, beat=0, holder=None)
+            connection.execute(insert.on_conflict_do_nothing())
             epoch, beat = (0, 0) if row is None else (row.epoch, row.beat)
             taken = connection.execute(
                 sa.update(slots)
@@ -78,7 +78,7 @@ class Slot:
     def take(self, sleep: Callable[[float], None] = time.sleep) -> None:
         """Take the place, waiting at most the patience for a holder that is gone.
 
-        Raises Fenced if a living process holds it; StoreUnavailable.
+        Raises Fenced if a living process holds it; AuditUnavailable.
         """
         first = None
         while not self.try_take():
@@ -102,18 +102,18 @@ class Slot:
         self.epoch = None
 
     def release(self) -> None:
-        """Free the place, so that the next one need not wait. Raises StoreUnavailable."""
+        """Free the place, so that the next one need not wait. Raises AuditUnavailable."""
         if self.epoch is None:
             return
-        with writing(self._engine) as connection:
+        with self._store.writing() as connection:
             connection.execute(
                 sa.update(slots).where(slots.c.name == self.name, slots.c.epoch == self.epoch).values(holder=None)
             )
         self.epoch = None
 
     def holder(self) -> str:
-        """Who holds the place, for people. Raises StoreUnavailable."""
-        with reading(self._engine) as connection:
+        """Who holds the place, for people. Raises AuditUnavailable."""
+        with self._store.reading() as connection:
             return connection.scalar(sa.select(slots.c.holder).where(slots.c.name == self.name)) or "nobody"
 
     def _gone(self, epoch: int, beat: int) -> bool:

@@ -76,11 +76,9 @@ def verify_log(store: AuditStore, published: Iterable[bytes], keys: PublicKeys, 
     if the store cannot be read; everything else is a finding.
     """
     report = Report()
-    notes = iter(published)
-    first = next(notes, None)  # the topic's end is fixed before the store's snapshot: no checkpoint is newer than it
     with store.reading() as connection:
         try:
-            covered = _Tree(store, connection, keys, origin, report).walk(_chain(first, notes))
+            covered = _Tree(store, connection, keys, origin, report).walk(published)
             _Lines(store, connection, keys, report).walk(covered)
         except AuditBroken as broken:
             report.add(broken.detail)
@@ -195,7 +193,7 @@ class _Tree:
         self._origin = origin
         self._report = report
         self._frontier = merkle.Frontier()
-        self._nodes: dict[int, Iterator[tuple[int, bytes]]] = {}
+        self._nodes: dict[int, Iterator[tuple[int, bytes]] | None] = {}
         self._sealed: dict[str, int] = {}
         self._since: tuple[str, int, int] | None = None  # the first group after the last checkpoint that held
 
@@ -216,10 +214,9 @@ class _Tree:
                 self._holds(own_waiting, self._frontier.root())
                 own_waiting = next(own, None)
         for ahead in (waiting, *left, own_waiting, *own):
-            if ahead is not None:
-                self._report.add(
-                    f"the log ends at {self._frontier.size} groups, but {ahead.size} were signed: it was cut"
-                )
+            if ahead is not None and not self._holds_by_now(ahead):
+                size = self._frontier.size
+                self._report.add(f"the log ends at {size} groups, but {ahead.size} were signed: it was cut")
         self._extra_nodes()
         return covered
 
@@ -241,7 +238,7 @@ class _Tree:
             self._report.add("the tree has this group out of turn", leaf.writer, leaf.first, leaf.last)
         self._sealed[leaf.writer] = leaf.last
         self._since = self._since or (leaf.writer, leaf.first, leaf.last)
-        self._stored(self._frontier.append(merkle.leaf_hash(group_hash(leaf.token))), leaf.writer, leaf.first)
+        self._stored(self._frontier.append(merkle.leaf_hash(group_hash(leaf.token))), leaf)
         self._report.leaves = self._frontier.size
         return True
 
@@ -257,13 +254,19 @@ class _Tree:
             if checkpoint.size > self._frontier.size:
                 yield checkpoint
             else:  # sent twice, or the tree went back: what it was at that size must be what was signed
-                self._holds(checkpoint, self._root_at(checkpoint.size))
+                self._holds(checkpoint, self._root_at(checkpoint.size, self._connection))
 
-    def _root_at(self, size: int) -> bytes | None:
+    def _root_at(self, size: int, connection: sa.Connection) -> bytes | None:
         try:
-            return merkle.root(size, self._store.nodes(self._connection))
+            return merkle.root(size, self._store.nodes(connection))
         except AuditBroken:
             return None
+
+    def _holds_by_now(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint beyond our snapshot is of the tree that has grown meanwhile."""
+        with self._store.reading() as later:
+            grown = self._store.size(later) >= checkpoint.size
+            return grown and self._root_at(checkpoint.size, later) == checkpoint.root
 
     def _holds(self, checkpoint: Checkpoint, root: bytes | None) -> bool:
         """Whether the tree was what the checkpoint says."""
@@ -276,21 +279,19 @@ class _Tree:
             self._since = None
         return True
 
-    def _stored(self, complete: list[tuple[int, int, bytes]], writer: str, first: int) -> None:
+    def _stored(self, complete: list[tuple[int, int, bytes]], leaf: StoredLeaf) -> None:
         """The stored nodes against those that the leaves give."""
         for level, index, computed in complete:
             stream = self._nodes.setdefault(level, self._store.walk_nodes(self._connection, level))
-            if next(stream, None) != (index, computed):
-                self._report.add(f"node {level}/{index} of the tree was changed or is missing", writer, first)
-                self._nodes[level] = iter(())
+            found = next(stream, None) if stream is not None else None
+            if stream is None or found == (index, computed):
+                continue
+            what = f"node {level}/{index} of the tree was changed or is missing"
+            self._report.add(what, leaf.writer, leaf.first, leaf.last)
+            if found is None or found[0] != index:
+                self._nodes[level] = None  # nothing on this level can be placed any more
 
     def _extra_nodes(self) -> None:
         for level, stream in self._nodes.items():
-            if next(stream, None) is not None:
+            if stream is not None and next(stream, None) is not None:
                 self._report.add(f"level {level} of the tree has nodes that no leaf gives")
-
-
-def _chain(first: bytes | None, rest: Iterator[bytes]) -> Iterator[bytes]:
-    if first is not None:
-        yield first
-        yield from rest

@@ -18,7 +18,7 @@ from exchange.audit.groups import SignedGroup
 from exchange.audit.keys import Signer
 from exchange.audit.receipts import Receipt
 from exchange.audit.slots import PATIENCE_S, Slot
-from exchange.audit.store import AuditStore, Head, unavailable
+from exchange.audit.store import AuditStore, Head
 from exchange.errors import AuditUnavailable, Fenced
 from exchange.metrics import AUDIT_GROUP, AUDIT_SECONDS
 
@@ -38,8 +38,8 @@ class Writer:
         self.name = name
         self._store = store
         self._signer = signer
-        self._slot = Slot(store.engine, f"writer/{name}", holder, patience_s=patience_s)
-        self._commits = Commits(store.engine)
+        self._slot = Slot(store, f"writer/{name}", holder, patience_s=patience_s)
+        self._commits = Commits(store)
         self._head: Head | None = None  # None: to be read back
         self._sent: _Sent | None = None
 
@@ -48,8 +48,7 @@ class Writer:
 
         Raises Fenced if a living process holds it; AuditUnavailable.
         """
-        with unavailable():
-            self._slot.take(sleep)
+        self._slot.take(sleep)
         self._settle()
 
     def append(self, lines: Sequence[Line]) -> list[Receipt]:
@@ -62,7 +61,7 @@ class Writer:
             leaves = [line.leaf for line in lines]
             self._sent = _Sent(groups.seal(self.name, head.number + 1, head.group, leaves, self._signer), lines)
             self._head = None  # until the answer is here, nobody knows
-            with AUDIT_SECONDS.time(), unavailable():
+            with AUDIT_SECONDS.time():
                 self._commits.add(self._slot, self._sent.signed, lines)
             self._head = Head(self._sent.signed.group.last, self._sent.signed.hash)
         AUDIT_GROUP.observe(len(lines))
@@ -80,8 +79,7 @@ class Writer:
     def close(self) -> None:
         """Free the slot, so that the next process of this name need not wait. Raises AuditUnavailable."""
         self._commits.close()
-        with unavailable():
-            self._slot.release()
+        self._slot.release()
 
     def _settle(self) -> Head:
         with self._store.writing() as connection:
