@@ -27,8 +27,10 @@ from exchange.errors import SettingWrong, UnsafeSQLite
 
 if TYPE_CHECKING:  # the same interface; pysqlite3 itself carries no types
     from sqlite3 import Connection
+else:
+    Connection = dbapi2.Connection
 
-__all__ = ["check_build", "connect", "creator", "dbapi2"]
+__all__ = ["Connection", "check_build", "connect", "creator", "dbapi2"]
 
 _SAFE = (3, 51, 3)
 _SAFE_PATCHES = {(3, 50): 7, (3, 44): 6}  # branches that the repair was carried back to
@@ -54,7 +56,8 @@ def connect(path: Path | str, *, readonly: bool = False, busy_seconds: float = 1
     connection may be handed to another thread, but is used by one at a time. The file, its -wal and its -shm have mode
     0600 (the latter two take the mode of the first).
 
-    Raises UnsafeSQLite; SettingWrong if others can read the file and that cannot be changed; `dbapi2.Error`.
+    Raises UnsafeSQLite; SettingWrong if the file cannot be made, or others can read it and that cannot be changed;
+    `dbapi2.Error`.
     """
     check_build()
     path = Path(path).absolute()
@@ -92,16 +95,10 @@ def _make(path: Path) -> None:
     descriptor of it would drop the locks that SQLite holds for another thread of this process (fcntl locks).
     """
     if not path.exists():
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        os.close(handle)
         try:
-            fresh: Connection = dbapi2.connect(name, isolation_level=None)
-            fresh.execute("PRAGMA journal_mode = WAL").fetchone()
-            fresh.close()
-            with suppress(FileExistsError):  # another process was faster
-                os.link(name, path)
-        finally:
-            os.unlink(name)
+            _make_new(path)
+        except OSError as error:
+            raise SettingWrong(f"{path} cannot be made: {error.strerror}") from error
         return
     for file in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
         with suppress(FileNotFoundError):
@@ -114,3 +111,21 @@ def _make(path: Path) -> None:
                 raise SettingWrong(
                     f"{file} can be read by others (mode {stat.S_IMODE(mode):04o}) and belongs to another user"
                 ) from None
+
+
+def _make_new(path: Path) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    os.close(handle)
+    try:
+        fresh: Connection = dbapi2.connect(name, isolation_level=None)
+        fresh.execute("PRAGMA journal_mode = WAL").fetchone()
+        fresh.close()
+        with suppress(FileExistsError):  # another process was faster
+            os.link(name, path)
+    finally:
+        os.unlink(name)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the name is as durable as what will be committed under it
+    finally:
+        os.close(folder)

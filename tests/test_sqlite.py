@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from exchange.errors import UnsafeSQLite
+from exchange.errors import SettingWrong, UnsafeSQLite
 from exchange.sqlite import check_build, connect, creator, dbapi2
 
 
@@ -100,3 +100,8 @@ def test_many_threads_make_one_database(tmp_path: Path) -> None:
     assert connection.execute("SELECT count(*) FROM t").fetchone() == (8,)
     connection.close()
     assert [file.name for file in tmp_path.iterdir()] == ["t.db"]
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SettingWrong, match=r"nowhere/t\.db cannot be made: No such file"):
+        connect(tmp_path / "nowhere" / "t.db")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -19,6 +20,7 @@ from exchange.records import Delivery
 from exchange.topics import Assignments
 
 SLICE = 0.1  # seconds of one wait: what a callback left to be raised, or a pause that ends, waits no longer
+LEAVE = 6.0  # seconds for a clean leave of the group
 CHECK = 3.0  # seconds between two looks whether the topics are still the ones that were joined
 
 INBOX = ".inbox"  # the end of the names of topics into which a department writes by itself, with any key
@@ -66,20 +68,20 @@ class KafkaFeed:
 
     def poll(self, limit: int, timeout: float) -> list[Delivery]:
         """See Feed. Raises also SettingWrong and OperatorError, for what Kafka refuses for good."""
+        self._raise()
         deadline = time.monotonic() + timeout
         while True:
-            self._raise()
             self._check_topics()
             if self._waiting:
                 self._begin(sorted(self._waiting), self._consumer.incremental_assign)
             self._end_pauses()
-            self._raise()
             now = time.monotonic()
+            # Also after an error: only in here does librdkafka tell of a rebalance, and the others wait for our answer.
             found = self._consume(limit, max(0.0, min(SLICE, deadline - now)))
             if found:
                 return found
+            self._raise()
             if now >= deadline:
-                self._raise()
                 return []
 
     def pause(self, topic: str, partition: int, offset: int, seconds: float) -> None:
@@ -114,12 +116,16 @@ class KafkaFeed:
         return lags
 
     def close(self) -> None:
-        """See Feed. Raises what `revoked` raised."""
+        """See Feed. Raises what `revoked` raised.
+
+        librdkafka leaves the group in a thread of its own: with a broker that hangs and a commit under way it would
+        wait without end. After LEAVE seconds it is left behind, and the group finds out by itself.
+        """
         self._errors.clear()
-        try:
-            self._consumer.close()
-        finally:
-            self._release(list(self._owned))
+        self._release(list(self._owned))
+        leaving = threading.Thread(target=self._consumer.close, name="leave", daemon=True)
+        leaving.start()
+        leaving.join(LEAVE)
         for error in self._errors:
             if not isinstance(error, TryLater):
                 raise error

@@ -16,10 +16,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from sqlite3 import Connection
 
 from exchange.errors import ExchangeError
-from exchange.sqlite import connect, dbapi2
+from exchange.sqlite import Connection, connect, dbapi2
 
 BEAT = 0.4  # seconds between two beats
 LEASE = 2.0  # seconds without a beat until another may take over

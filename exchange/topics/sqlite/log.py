@@ -12,14 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from sqlite3 import Connection
 
 import orjson
 
 from exchange.clock import Clock
 from exchange.errors import BrokerUnavailable, OperatorError, SchemaOutdated, TopicChanged
 from exchange.records import Delivery, Message
-from exchange.sqlite import connect, dbapi2
+from exchange.sqlite import Connection, connect, dbapi2
 from exchange.topics import COMPACTION_HOURS, DELETIONS_DAYS, TopicSpec
 
 VERSION = 1
