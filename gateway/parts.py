@@ -1,0 +1,200 @@
+"""From the settings to the parts, and from these to the application: the gateway's wiring place.
+
+What is wrong in the settings is said at once; what cannot be reached is no reason not to start. The gateway then
+answers 503 until it can be reached, and `/readyz` says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import httpx2
+import structlog
+
+from exchange.audit import AuditKeys, AuditLog, AuditStore, Sealer
+from exchange.cli.administration import public_keys, signer
+from exchange.clock import Clock, system_clock
+from exchange.disclosure import Disclosure, PolicyWatch
+from exchange.errors import SettingWrong, TryLater
+from exchange.registry import StoreRegistry
+from exchange.settings import IssuerSettings, Settings
+from exchange.store import PushLedger, open_reader
+from exchange.wiring import audit_url, key_maker, open_broker, open_store, process_name, store_url
+from gateway.app import Parts, build
+from gateway.identity import Identity
+from gateway.issuer import DevIssuer, SigningKey, UsedAssertions, load_clients
+from gateway.keysets import IssuerKeys
+from gateway.limits import Edge
+from gateway.push import Pushing
+from gateway.tokens import Tokens, TrustedIssuer
+from gateway.trail import Trail
+
+log = structlog.get_logger("gateway")
+
+
+def create_app(settings: Settings) -> Edge:
+    """The gateway of these settings. Raises SettingWrong; nothing is connected before it starts."""
+    return build(make_parts(settings, system_clock), settings.city)
+
+
+def make_parts(settings: Settings, clock: Clock) -> Parts:
+    """Make every part. Raises SettingWrong."""
+    issuers = _Issuers.of(settings, clock)
+    keys, audit_keys = key_maker(settings), _audit_keys(settings)
+    signing, published = signer(settings), public_keys(settings)
+    store, broker = open_store(settings, clock), open_broker(settings)
+    pushes, checkpoints = broker.publisher(), broker.publisher()
+    audit_store = AuditStore.open(audit_url(settings), settings.store.options)
+    reader = open_reader(store_url(settings), settings.store.options)
+    policy = PolicyWatch(reader)
+    audit = AuditLog(audit_store, signing, settings.audit.writer, process_name("gateway"))
+    sealer = Sealer(audit_store, signing, published, checkpoints, settings.audit.origin, clock, process_name("sealer"))
+    identity = Identity(Tokens(issuers.trusted, settings.gateway.audience, clock), lambda: policy.bundle, clock)
+    trail = Trail(audit, lambda: policy.bundle, clock)
+    registry = StoreRegistry(store.engine, clock)
+
+    async def seal() -> None:
+        sealer.start()
+
+    async def last_counts() -> None:
+        await _forgiving("the last counts of refused requests", lambda: trail.unknown(identity.take_refused()))()
+
+    return Parts(
+        identity=identity,
+        bundle=lambda: policy.bundle,
+        disclosure=Disclosure(policy, reader, audit, keys, audit_keys, clock),
+        trail=trail,
+        registry=registry,
+        pushing=Pushing(registry, PushLedger(store.engine, clock), pushes, keys, clock),
+        issuer=issuers.built_in,
+        checks={"audit": lambda: audit.writable, "policy": lambda: policy.fresh},
+        signing_keys=published.jwks(),
+        opening=(
+            _forgiving("the store", _in_thread(store.check)),
+            _forgiving("the audit log", _in_thread(audit_store.check)),
+            _forgiving("the policies", policy.look),
+            audit.open,
+            seal,
+        ),
+        background=(
+            policy.run,
+            lambda: trail.count(identity.take_refused),
+            *(source.run for source in issuers.remote),
+        ),
+        closing=(
+            last_counts,
+            audit.close,
+            _in_thread(sealer.close),  # after the log: the last entries get their checkpoint
+            reader.close,
+            *(_in_thread(each.close) for each in (pushes, checkpoints, broker)),
+            _in_thread(store.close),
+            _in_thread(audit_store.close),
+            issuers.close,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Issuers:
+    """The trusted issuers: remote ones whose keys are fetched, and the built-in one."""
+
+    trusted: list[TrustedIssuer]
+    remote: list[IssuerKeys]
+    built_in: DevIssuer | None
+    http: httpx2.AsyncClient
+
+    @classmethod
+    def of(cls, settings: Settings, clock: Clock) -> _Issuers:
+        names = [each.issuer for each in settings.issuers]
+        if settings.dev_issuer.enabled:
+            names.append(settings.dev_issuer.issuer)
+        if not names:
+            raise SettingWrong("issuers: name an OIDC issuer, or enable dev_issuer on one machine")
+        if len(set(names)) < len(names):
+            raise SettingWrong("issuers: one issuer stands there twice")
+        built_in = built_in_issuer(settings, clock) if settings.dev_issuer.enabled else None
+        http = httpx2.AsyncClient(follow_redirects=False)
+        for each in settings.issuers:
+            _check_addresses(each)
+        remote = [IssuerKeys(each, http, clock) for each in settings.issuers]
+        trusted = [TrustedIssuer(each, keys) for each, keys in zip(settings.issuers, remote, strict=True)]
+        return cls([*trusted, *([built_in.trusted()] if built_in else [])], remote, built_in, http)
+
+    async def close(self) -> None:
+        await self.http.aclose()
+        if self.built_in is not None:
+            self.built_in.used.close()
+
+
+def built_in_issuer(settings: Settings, clock: Clock) -> DevIssuer:
+    """The built-in issuer. Raises SettingWrong unless every listener is on loopback."""
+    gateway = settings.gateway
+    for name, host in (
+        ("gateway.host", gateway.host),
+        ("gateway.metrics_host", gateway.metrics_host),
+        ("materialise.metrics_host", settings.materialise.metrics_host),
+        ("gateway.public_url", urlsplit(gateway.public_url).hostname if gateway.public_url else "localhost"),
+    ):
+        if not is_loopback(host):
+            raise SettingWrong(
+                f"dev_issuer.enabled: the built-in issuer runs on loopback only, and {name} is not; "
+                "set it to false and name an OIDC issuer under [[issuers]]"
+            )
+    dev = settings.dev_issuer
+    data = settings.path(settings.data)
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    key = SigningKey(settings.secret("dev_issuer.key", dev.key))
+    clients = load_clients(settings.path(dev.clients))
+    url = (gateway.public_url or f"http://{_bracketed(gateway.host)}:{gateway.port}").rstrip("/")
+    used = UsedAssertions(data / "issuer.db")
+    return DevIssuer(dev.issuer, url, gateway.audience, key, clients, used, dev.lifetime_s, clock)
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether this host can only be reached from this machine."""
+    try:
+        return host == "localhost" or (host is not None and ip_address(host).is_loopback)
+    except ValueError:
+        return False
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _check_addresses(issuer: IssuerSettings) -> None:
+    """Keys decide who may read: what is fetched over the network in the clear would let anyone choose them."""
+    for name, address in (("issuer", issuer.issuer), ("discovery", issuer.discovery), ("jwks", issuer.jwks)):
+        parts = urlsplit(address or "https://unset")
+        if parts.scheme not in ("https", "http") or not parts.hostname:
+            raise SettingWrong(f"issuers.{name}: must be a URL that begins with https://")
+    fetched = issuer.jwks or issuer.discovery or issuer.issuer
+    if urlsplit(fetched).scheme == "http" and not is_loopback(urlsplit(fetched).hostname):
+        log.warning("issuer keys are fetched without TLS", issuer=issuer.issuer)
+
+
+def _audit_keys(settings: Settings) -> AuditKeys:
+    return AuditKeys(settings.keys.audit_kid, settings.secret("keys.audit", settings.keys.audit))
+
+
+def _in_thread(call: Callable[[], object]) -> Callable[[], Awaitable[None]]:
+    async def run() -> None:
+        await asyncio.to_thread(call)
+
+    return run
+
+
+def _forgiving(what: str, call: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """At the start and at the stop, a part that is away is noted and no more."""
+
+    async def run() -> None:
+        try:
+            await call()
+        except TryLater as error:
+            log.warning("not reached", part=what, error=str(error))
+
+    return run

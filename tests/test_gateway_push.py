@@ -1,0 +1,284 @@
+"""Pushes over HTTP: every line accounted for, one effect for one key, and only the owner's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import structlog
+
+from exchange.records import WATERMARKS_TOPIC, Envelope, Reject, Watermark
+from gateway import limits
+from gateway.push import Pushing
+from tests.support.gateway import CITIZEN, City
+
+pytestmark = pytest.mark.anyio
+
+PERSONS = "/v1/datasets/civil.person/records"
+CALLS = "/v1/datasets/hotline.call/records"
+TOPIC = "civil.person.v1"
+OTHER = "11010119000101009X"
+
+
+@pytest.fixture
+def city(tmp_path: Path) -> Iterator[City]:
+    made = City(tmp_path)
+    yield made
+    made.close()
+
+
+def good(name: str | None = "Li", citizen: str = CITIZEN) -> dict[str, Any]:
+    return {"citizen_id": citizen, "name": name}
+
+
+async def push(city: City, body: Any, key: str | None = None, path: str = PERSONS, **more: Any) -> httpx2.Response:
+    client_id = more.pop("client_id", "civil-push")
+    headers = more.pop("headers", {}) | ({"Idempotency-Key": key} if key else {})
+    async with city.http(client_id) as http:
+        if isinstance(body, bytes):
+            return await http.post(path, content=body, headers={"Content-Type": "application/x-ndjson", **headers})
+        return await http.post(path, json=body, headers=headers)
+
+
+def topic(city: City, name: str = TOPIC) -> list[Any]:
+    return list(city.broker.read(name))
+
+
+def effects(city: City, name: str = TOPIC) -> list[tuple[str, int]]:
+    """(source, sequence) of every message, repeats dropped: what readers see."""
+    origins = [Envelope.read(each.headers).origin for each in topic(city, name)]
+    return sorted({(one.source, one.sequence) for one in origins})
+
+
+def ndjson(*records: Any) -> bytes:
+    return b"\n".join(each if isinstance(each, bytes) else json.dumps(each).encode() for each in records)
+
+
+async def test_an_array_and_lines_are_the_same(city: City) -> None:
+    records = [good("Li"), good("Wang", OTHER)]
+    for number, body in enumerate((records, ndjson(*records))):
+        answer = await push(city, body)
+        assert answer.status_code == 200
+        assert answer.json() == {
+            "accepted": 2, "rejected": 0, "reasons": [], "contract": "civil.person",
+            "epoch": answer.json()["epoch"], "first_sequence": str(1 + 2 * number),
+        }  # fmt: skip
+    assert effects(city) == [("civil/push", 1), ("civil/push", 2), ("civil/push", 3), ("civil/push", 4)]
+
+
+async def test_every_line_is_accounted_for(city: City) -> None:
+    body = ndjson(
+        good(),
+        b"",
+        {"citizen_id": CITIZEN, "adress": "x"},
+        {"citizen_id": CITIZEN[:-1] + "5", "name": None},
+        b'{"citizen_id":"' + CITIZEN.encode() + b'","citizen_id":"x"}',
+        {"citizen_id": CITIZEN, "name": {"string": "Li"}},
+        b"[1,2",
+        7,
+        {"delete": {"citizen_id": CITIZEN}},
+        {"delete": {"citizen_id": CITIZEN, "name": "x"}},
+    )
+    answer = (await push(city, body)).json()
+    assert (answer["accepted"], answer["rejected"]) == (2, 7)
+    assert [reason["line"] for reason in answer["reasons"]] == [2, 3, 4, 5, 6, 7, 9]
+    assert answer["reasons"][1]["field"] == "citizen_id"
+    assert "duplicate member" in answer["reasons"][2]["reason"]
+    assert CITIZEN not in json.dumps(answer)
+    rejects = [Reject.read(each) for each in topic(city, "civil.rejects.v1")]
+    assert [one.origin.sequence for one in rejects if one.origin] == [2, 3, 4, 5, 6, 7, 9]
+    values = [each.value for each in topic(city)]
+    assert sum(value is None for value in values) == 1
+
+
+async def test_at_most_a_hundred_reasons_but_all_the_rejects(city: City) -> None:
+    answer = (await push(city, ndjson(*([{}] * 150)))).json()
+    assert (answer["accepted"], answer["rejected"], len(answer["reasons"])) == (0, 150, 100)
+    assert len(topic(city, "civil.rejects.v1")) == 150
+
+
+@pytest.mark.parametrize("body", [b"", b"\n \n", []], ids=["nothing", "blank lines", "array"])
+async def test_an_empty_push_is_the_heartbeat(city: City, body: Any) -> None:
+    answer = (await push(city, body)).json()
+    assert (answer["accepted"], answer["rejected"]) == (0, 0)
+    (mark,) = [Watermark.read(each) for each in topic(city, WATERMARKS_TOPIC)]
+    assert (mark.contract, mark.source, mark.as_of) == ("civil.person", "civil/push", city.clock())
+    assert topic(city) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b"[" + json.dumps(good()).encode(),
+        b'[{"citizen_id":"110101190001010014","citizen_id":"x"}]',
+        b'[{"name":NaN}]',
+        b"[" * 50,
+    ],
+)
+async def test_an_array_that_is_none_is_refused_and_nothing_is_published(city: City, body: bytes) -> None:
+    answer = await push(city, body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert CITIZEN not in answer.text
+    assert topic(city) == topic(city, "civil.rejects.v1") == topic(city, WATERMARKS_TOPIC) == []
+
+
+# --- whose ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_department_pushes_its_own_only(city: City) -> None:
+    for client_id, path in (
+        ("civil-push", CALLS),
+        ("hotline-push", PERSONS),
+        ("civil-push", CALLS.replace("call", "x")),
+    ):
+        answer = await push(city, [good()], client_id=client_id, path=path)
+        assert (answer.status_code, answer.json()["type"]) == (403, "/errors/forbidden")
+    assert len(city.log.entries) == 3
+    reader = await push(city, [good()], client_id="tax-desk")
+    assert reader.json()["type"] == "/errors/insufficient-scope"
+    async with city.http(None) as http:
+        assert (await http.post(PERSONS, json=[])).status_code == 401
+
+
+@pytest.mark.parametrize("name", ["civil.nothing", "civil.case_file", "civil", "civil.", "civil.person.v1"])
+async def test_a_dataset_that_takes_no_records_is_404(city: City, name: str) -> None:
+    answer = await push(city, [], path=f"/v1/datasets/{name}/records")
+    assert (answer.status_code, answer.json()["type"]) == (404, "/errors/not-found")
+
+
+async def test_a_newer_version_of_the_schema_counts_at_once(city: City) -> None:
+    from tests.support.contracts import contract, field
+
+    extra = [field(name, ["null", "string"], default=None) for name in ("name", "address")]
+    newer = contract(*extra, fields={"name": {"concept": "citizen.name", "lead": True}})
+    body = ndjson({**good(), "address": "x"})
+    assert (await push(city, body)).json()["rejected"] == 1
+    city.registry.register(newer.registry_subject, newer.schema_text)
+    assert (await push(city, body)).json()["accepted"] == 1
+
+
+# --- keys -------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_same_body_under_a_key_has_one_effect_and_one_answer(city: City) -> None:
+    body = ndjson(good(), {"citizen_id": "x"}, good("Wang", OTHER))
+    first = await push(city, body, "k")
+    city.clock.move(3600)
+    again = await push(city, body, "k")
+    assert again.content == first.content
+    assert first.json()["rejected"] == 1
+    assert len(topic(city)) == 2
+    assert len(topic(city, "civil.rejects.v1")) == 1
+
+
+async def test_another_body_contract_or_form_under_a_key_is_422(city: City) -> None:
+    assert (await push(city, [], "k")).status_code == 200
+    for body in ([good()], b"", ndjson(good())):
+        answer = await push(city, body, "k")
+        assert (answer.status_code, answer.json()["type"]) == (422, "/errors/unprocessable")
+    assert topic(city) == []
+
+
+async def test_keys_of_two_clients_never_meet(city: City) -> None:
+    call = {"citizen_id": CITIZEN, "ticket": "1", "topic": None}
+    one = await push(city, [good()], "k")
+    two = await push(city, [call], "k", path=CALLS, client_id="hotline-push")
+    assert one.status_code == two.status_code == 200
+    assert len(topic(city)) == len(topic(city, "hotline.call.v1")) == 1
+
+
+async def test_fifty_at_once_have_one_effect(city: City) -> None:
+    answers = await asyncio.gather(*(push(city, [good()], "k2") for _ in range(50)))
+    statuses = {answer.status_code for answer in answers}
+    assert 200 in statuses
+    assert statuses <= {200, 409}
+    assert len(effects(city)) == 1
+    assert len({answer.content for answer in answers if answer.status_code == 200}) == 1
+
+
+async def test_after_a_crash_the_retry_uses_the_same_sequences(city: City, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = ndjson(good(), good("Wang", OTHER))
+
+    def crash(self: Pushing, *_: Any) -> bytes:
+        raise SystemExit("killed between publish and answer")
+
+    with monkeypatch.context() as patch:
+        whole = Pushing._produce
+
+        def produced_and_killed(self: Pushing, *arguments: Any) -> bytes:
+            whole(self, *arguments)
+            return crash(self)
+
+        patch.setattr(Pushing, "_produce", produced_and_killed)
+        with pytest.raises(BaseException, match="killed"):
+            await push(city, body, "k")
+    assert (await push(city, body, "k")).status_code == 409  # its lease still runs
+    city.clock.move(11)
+    answer = await push(city, body, "k")
+    assert answer.json()["accepted"] == 2
+    assert len(effects(city)) == 2
+    assert (await push(city, body, "k")).content == answer.content
+
+
+async def test_a_broker_that_is_away_frees_the_key(city: City) -> None:
+    for fail in (city.broker.faults.refuse, city.broker.faults.lose):
+        fail()
+        answer = await push(city, ndjson(good(), good("W", OTHER)), "k")
+        assert (answer.status_code, answer.json()["type"]) == (503, "/errors/broker-unavailable")
+        assert answer.headers["retry-after"]
+    assert (await push(city, ndjson(good(), good("W", OTHER)), "k")).status_code == 200
+    assert len(effects(city)) == 2
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "ключ"])
+async def test_a_key_is_visible_ascii(city: City, key: str) -> None:
+    answer = await push(city, [], headers={"Idempotency-Key": key.encode()})
+    assert answer.status_code == 400
+    async with city.http("civil-push") as http:
+        twice = await http.post(PERSONS, json=[], headers=[("Idempotency-Key", "a"), ("Idempotency-Key", "a")])
+    assert twice.status_code == 400
+
+
+async def test_a_key_may_hold_what_it_should_not_and_is_not_kept(city: City) -> None:
+    await push(city, [], CITIZEN)
+    city.store.close()
+    assert all(CITIZEN.encode() not in file.read_bytes() for file in city.folder.iterdir())
+
+
+# --- bounds -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_push_may_be_larger_than_other_bodies_and_is_bounded(
+    city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = json.dumps(good("x" * 900)).encode() + b"\n"
+    body = line * (limits.BODY_BYTES // len(line) + 10)
+    assert len(body) > limits.BODY_BYTES
+    answer = await push(city, body)
+    assert answer.json()["accepted"] == body.count(b"\n")
+    monkeypatch.setattr(limits, "PUSH", limits.Allowance(1000))
+    refused = await push(city, body)
+    assert (refused.status_code, refused.json()["type"]) == (413, "/errors/body-too-large")
+
+
+async def test_media_types(city: City) -> None:
+    for media in ("application/ndjson", "application/jsonl", "application/x-ndjson; charset=utf-8"):
+        assert (await push(city, ndjson(good()), headers={"Content-Type": media})).json()["accepted"] == 1
+    for media in ("text/csv", "application/json-seq", "multipart/form-data"):
+        answer = await push(city, ndjson(good()), headers={"Content-Type": media})
+        assert (answer.status_code, answer.json()["type"]) == (415, "/errors/media-type")
+
+
+async def test_the_log_line_of_a_push(city: City) -> None:
+    with structlog.testing.capture_logs() as logged:
+        await push(city, ndjson(good(), {"citizen_id": CITIZEN}), "k")
+    (line,) = [entry for entry in logged if entry["event"] == "request"]
+    assert line["route"] == "/v1/datasets/{dataset}/records"
+    assert (line["contract"], line["client"]) == ("civil.person", "civil-push")
+    assert CITIZEN not in str(logged)
