@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -74,6 +75,10 @@ def run(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    # What a batch allocates is freed by counting references; the cyclic collector would go through it all for nothing
+    # (measured: a quarter of the time). What is loaded by now stays.
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
     run_instance(file, settings, system_clock, lambda source: report_to(sys.stdout, source), stop, once=once)
 
 

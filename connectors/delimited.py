@@ -68,8 +68,9 @@ class Records:
         self._reader = self._new_reader()
 
     def __iter__(self) -> Iterator[Cells]:
+        taken = self._taken
         while True:
-            self._taken.clear()
+            taken.clear()
             first = self.line + 1
             try:
                 cells = next(self._reader)
@@ -79,12 +80,17 @@ class Records:
                 yield self._broken(first, _explain(error))
                 continue
             if not cells:  # an empty line is no record
-                self._end = self._taken[-1].end
+                self._end = taken[-1].end
                 continue
             if self.width is not None and len(cells) != self.width:
                 yield self._ragged(first, cells)
-                continue
-            yield self._whole(first, cells)
+            elif len(taken) == 1 and taken[0].bad is None:  # nearly every record
+                self.number += 1
+                begin = self._end
+                self._end = end = taken[0].end
+                yield Cells(cells, first, self.number, begin, end)
+            else:
+                yield self._whole(first, cells)
 
     def peek(self) -> Line | None:
         """The next physical line, without taking it."""

@@ -37,37 +37,43 @@ def converter(field: Field, said: FieldSettings, settings: Instance, contract: C
     """
     convert = _by_type(field, said, settings.formats, Zone(settings.timezone), contract)
     nulls = frozenset(settings.null_values if said.null_values is None else said.null_values)
-    empty_is_text = (said.empty or settings.empty) == "text" and field.type == "string"
-    if not empty_is_text:
+    if field.type != "string" or (said.empty or settings.empty) != "text":
         nulls |= {""}
     values = _mapped(field, said)
-    keep_others, trim = said.other_values == "keep", settings.trim
+    if values is not None:
+        return _closed_list(values, nulls, convert, keep=said.other_values == "keep", trim=settings.trim)
+    plain, trim = convert is _plain, settings.trim
 
     def read(given: Any) -> Any:
-        if type(given) is str:
-            text = given.strip() if trim else given
-            if text and text[0] in "='":
-                text = unwrap(text)
-            if values is None:
-                return None if text in nulls else convert(text)
-            if text in values:
-                given = values[text]
-                return convert(given) if type(given) is str else given
-            if text in nulls:
-                return None
-            if keep_others:
-                return convert(text)
-            raise Rejected("a word that is not in the value mapping")
+        if type(given) is not str:
+            return None if given is None else convert(given)
+        text = given.strip() if trim else given
+        if text and text[0] in "='":
+            text = unwrap(text)
+        if text in nulls:
+            return None
+        return text if plain else convert(text)
+
+    return read
+
+
+def _closed_list(
+    values: Mapping[str, Any], nulls: frozenset[str], convert: Convert, *, keep: bool, trim: bool
+) -> Convert:
+    """A converter by value mapping: what is not listed is rejected, or kept where the settings say so."""
+
+    def read(given: Any) -> Any:
         if given is None:
             return None
-        if values is not None:
-            key = _as_key(given)
-            if key in values:
-                given = values[key]
-                return convert(given) if type(given) is str else given
-            if not keep_others:
-                raise Rejected("a value that is not in the value mapping")
-        return convert(given)
+        word = _as_word(given, trim)
+        if word in values:
+            found = values[word]
+            return convert(found) if type(found) is str else found
+        if word in nulls:
+            return None
+        if keep:
+            return convert(word if type(given) is str else given)
+        raise Rejected("a word that is not in the value mapping")
 
     return read
 
@@ -272,8 +278,11 @@ def _native(field: Field, value: bool | float | str) -> bool | int | str:
     return str(value)
 
 
-def _as_key(given: Any) -> str:
-    """A driver's value as a word of the value mapping: true and false for booleans, digits for whole numbers."""
+def _as_word(given: Any, trim: bool) -> str:
+    """A value as a word of the value mapping: true and false for a driver's booleans, digits for whole numbers."""
+    if type(given) is str:
+        text = given.strip() if trim else given
+        return unwrap(text) if text and text[0] in "='" else text
     if isinstance(given, bool):
         return "true" if given else "false"
     if isinstance(given, Decimal) and given.is_finite() and given == given.to_integral_value():

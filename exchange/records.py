@@ -91,20 +91,11 @@ class Envelope:
 
     def headers(self) -> dict[str, bytes]:
         """The message headers; the value's media type is Avro for records and deletions alike."""
-        out = {
-            "ce_specversion": "1.0",
-            "ce_id": f"{self.origin.sequence:020d}",
-            "ce_source": f"{self.origin.source}/{self.origin.epoch}",
-            "ce_type": self.type,
-            "ce_time": rfc3339(self.event_time),
-            "ce_sequence": f"{self.origin.sequence:020d}",
-            "content-type": "application/avro",
-        }
-        if self.version is not None:
-            out["exchange_version"] = str(self.version)
+        source = f"{self.origin.source}/{self.origin.epoch}".encode("ascii")
+        out = headers_of(source, self.origin.sequence, self.type.encode("ascii"), self.event_time, self.version)
         if self.traceparent is not None:
-            out["traceparent"] = self.traceparent
-        return {name: text.encode("ascii") for name, text in out.items()}
+            out["traceparent"] = self.traceparent.encode("ascii")
+        return out
 
     @classmethod
     def read(cls, headers: Mapping[str, bytes]) -> Envelope:
@@ -143,6 +134,25 @@ class Envelope:
             version=number("exchange_version", text("exchange_version")) if "exchange_version" in headers else None,
             traceparent=text("traceparent") if "traceparent" in headers else None,
         )
+
+
+def headers_of(
+    source: bytes, sequence: int, type_: bytes, event_time: datetime, version: int | None
+) -> dict[str, bytes]:
+    """The headers of an Envelope, for those who write a million; `source` is `<department>/<instance>/<epoch>`."""
+    number = b"%020d" % sequence
+    headers = {
+        "ce_specversion": b"1.0",
+        "ce_id": number,
+        "ce_source": source,
+        "ce_type": type_,
+        "ce_time": rfc3339(event_time).encode("ascii"),
+        "ce_sequence": number,
+        "content-type": b"application/avro",
+    }
+    if version is not None:
+        headers["exchange_version"] = b"%d" % version
+    return headers
 
 
 @dataclass(frozen=True, slots=True)

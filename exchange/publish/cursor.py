@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from sqlite3 import Connection
 
 READINGS_KEPT = 200
+_CACHE_KIB = 64 * 1024
+_WAL_PAGES = 8_000
 
 _COUNTS = [part.name for part in fields(Outcome)]
 
@@ -49,13 +51,16 @@ class CursorFile:
         self._lock = _lock(path)
         try:
             self._db: Connection = sqlite.connect(path)
+            # Keys are hashes, so a batch touches pages all over the file: keep them in memory, copy them back seldom.
+            self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
             self._migrate()
             self.rows = Entries(self._db)
         except BaseException:
             os.close(self._lock)
             raise
         self._position: dict[str, str] = dict(self._db.execute("SELECT name, value FROM position"))
-        self._next_id: int = self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM rows").fetchone()[0]
+        self._next_id = int(self.state("next_id") or 1)
         self._reading: int | None = None
 
     # -- state --
@@ -121,9 +126,11 @@ class CursorFile:
             if keeps is not Keeps.FLIGHT:
                 place, key = ("key", "''") if keeps is Keeps.KEYS else (f"'{LEARNED}' || key", "key")
                 self._db.execute(
-                    f"INSERT INTO rows (place, key, digest, sequence, version)"  # noqa: S608
-                    f" SELECT {place}, {key}, digest, 0, version FROM learned WHERE digest NOT NULL"
+                    f"INSERT INTO rows (place, key, id, digest, sequence, version)"  # noqa: S608
+                    f" SELECT {place}, {key}, row_number() OVER (), digest, 0, version FROM learned"
+                    " WHERE digest NOT NULL"
                 )
+            self._next_id = self._db.execute("SELECT count(*) + 1 FROM rows").fetchone()[0]
             learned = self._db.execute("SELECT count(*) FROM rows WHERE key <> ''").fetchone()[0]
             self._db.execute("DROP TABLE learned")
             self._save_offsets(result.offsets)
@@ -133,9 +140,9 @@ class CursorFile:
                     "next_sequence": "1",
                     "acknowledged": "0",
                     "learned": str(learned),
+                    "next_id": str(self._next_id),
                 }
             )
-        self._next_id = self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM rows").fetchone()[0]
 
     def new_id(self) -> int:
         """The id of an entry to be written."""
@@ -158,27 +165,32 @@ class CursorFile:
             ).fetchone()[0]
             self._db.execute("DELETE FROM readings WHERE id <= ?", (self._reading - READINGS_KEPT,))
 
-    def write(self, entries: Iterable[Entry], rejects: Iterable[Told], next_sequence: int) -> None:
-        """Make durable what is about to be produced. The line of no return is the `publish` behind this."""
+    def write(
+        self, entries: Iterable[Entry], rejects: Iterable[Told], next_sequence: int, claimed: Iterable[Entry] = ()
+    ) -> None:
+        """Make durable what is about to be produced. The line of no return is the `publish` behind this.
+
+        `claimed` are learned entries that stand under another place among the entries.
+        """
         with self._transaction():
+            self._forget(claimed)
             self._db.executemany(
-                "INSERT INTO rows (id, place, key, digest, sequence, version, doubtful) VALUES (?, ?, ?, ?, ?, ?, ?)"
-                " ON CONFLICT (id) DO UPDATE SET place = excluded.place, key = excluded.key, digest = excluded.digest,"
-                " sequence = excluded.sequence, version = excluded.version, doubtful = excluded.doubtful",
+                "INSERT OR REPLACE INTO rows (place, key, id, digest, sequence, version, doubtful)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 entries,
             )
             self._db.executemany(
                 "INSERT OR REPLACE INTO rejects (place, digest, sequence, at, doubtful) VALUES (?, ?, ?, ?, ?)",
                 [(told.place, told.digest, told.sequence, rfc3339(told.at), told.doubtful) for told in rejects],
             )
-            self._set({"next_sequence": str(next_sequence)})
+            self._set({"next_sequence": str(next_sequence), "next_id": str(self._next_id)})
 
     def acknowledge(
         self,
         *,
-        settled: Iterable[int] = (),
+        settled: Iterable[Entry] = (),
         settled_rejects: Iterable[str] = (),
-        forget: Iterable[int] = (),
+        forget: Iterable[Entry] = (),
         position: Mapping[str, str | None] | None = None,
         offsets: Mapping[int, int] | None = None,
         outcome: Outcome | None = None,
@@ -190,9 +202,11 @@ class CursorFile:
         """
         with self._transaction():
             self._set({"acknowledged": str(self.next_sequence - 1)})
-            self._db.executemany("UPDATE rows SET doubtful = 0 WHERE id = ?", [(id_,) for id_ in settled])
+            self._db.executemany(
+                "UPDATE rows SET doubtful = 0 WHERE place = ? AND key = ?", [(e.place, e.key) for e in settled]
+            )
             self._db.executemany("UPDATE rejects SET doubtful = 0 WHERE place = ?", [(at,) for at in settled_rejects])
-            self._db.executemany("DELETE FROM rows WHERE id = ?", [(id_,) for id_ in forget])
+            self._forget(forget)
             if in_flight_only:
                 self._db.execute("DELETE FROM rows WHERE doubtful = 0")
                 self._db.execute("DELETE FROM rejects WHERE doubtful = 0")
@@ -255,6 +269,9 @@ class CursorFile:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+    def _forget(self, entries: Iterable[Entry]) -> None:
+        self._db.executemany("DELETE FROM rows WHERE place = ? AND key = ?", [(e.place, e.key) for e in entries])
 
     def _set(self, values: Mapping[str, str]) -> None:
         self._db.executemany("INSERT OR REPLACE INTO state (name, value) VALUES (?, ?)", values.items())

@@ -129,12 +129,12 @@ class Decider:
             return
         if own is not None and own.digest == found.digest:
             sequence = own.sequence
-            self._plan.settled.append(own.id)
+            self._plan.settled.append(own)
             self._replace(own, own._replace(doubtful=False))
         else:
             sequence = self._plan.number()
             id_ = own.id if own is not None else self._cursor.new_id()
-            self._write(own, Entry(id_, place, key, found.digest, sequence, found.version))
+            self._write(own, Entry(place, key, id_, found.digest, sequence, found.version))
         self.told.add(self._known[place][-1].id)
         self._plan.outcome.published += 1
         self._plan.messages.append(
@@ -165,7 +165,7 @@ class Decider:
         if own is not None:
             self._repeat_deletion(own, moment)
             return
-        entry = Entry(self._cursor.new_id(), place, key, None, self._plan.number(), version)
+        entry = Entry(place, key, self._cursor.new_id(), None, self._plan.number(), version)
         self._write(None, entry)
         self._say_deleted(entry, moment)
 
@@ -220,7 +220,7 @@ class Decider:
         """Delete what stands under the entry's key, unless another row has said something under it since."""
         others = self._others(entry) if self._keeps is Keeps.ROWS else []
         if any(other.sequence > entry.sequence for other in others):
-            self._plan.forget.append(entry.id)
+            self._plan.forget.append(entry)
             self._replace(entry, None)
             return
         for other in others:  # its value was overwritten by the row that leaves now: it must be said again
@@ -231,7 +231,7 @@ class Decider:
             digest=None, sequence=self._plan.number(), version=max(versions, default=None), doubtful=False
         )
         self._write(entry, deletion)
-        self._plan.forget.append(entry.id)
+        self._plan.forget.append(entry)
         self._say_deleted(deletion, moment)
 
     def _others(self, entry: Entry) -> list[Entry]:
@@ -239,11 +239,12 @@ class Decider:
         stored = {other.id: other for other in self._cursor.rows.holders(entry.key) if other.place != entry.place}
         stored.update({e.id: e for e in self._plan.entries.values() if e.key == entry.key and e.place != entry.place})
         changed = self._plan.entries
-        current = (changed.get(id_, other) for id_, other in stored.items() if id_ not in self._plan.forget)
+        forgotten = {entry.id for entry in self._plan.forget}
+        current = (changed.get(id_, other) for id_, other in stored.items() if id_ not in forgotten)
         return [other for other in current if other.key == entry.key and other.digest is not None]
 
     def _repeat_deletion(self, entry: Entry, moment: datetime) -> None:
-        self._plan.forget.append(entry.id)
+        self._plan.forget.append(entry)
         self._replace(entry, entry._replace(doubtful=False))
         self._say_deleted(entry, moment)
 
@@ -257,6 +258,7 @@ class Decider:
             learned = self._cursor.rows.at([LEARNED + key]).get(LEARNED + key)
         if not learned or learned[0].id in self._plan.entries:
             return None
+        self._plan.claimed.append(learned[0])
         entry = learned[0]._replace(place=place)
         self._write(None, entry)
         return entry

@@ -15,7 +15,7 @@ from typing import Any
 from exchange.contracts import Contract, frame
 from exchange.errors import Rejected
 from exchange.publish.text import normal, normal_value
-from exchange.records import Envelope, Message, Origin, Reject, canonical, rfc3339
+from exchange.records import Message, Origin, Reject, canonical, headers_of, rfc3339
 from exchange.subjects import KeyMaker, parse
 
 DIGEST_BYTES = 16
@@ -123,13 +123,14 @@ class Stamp:
         self._encoder = encoder
         self.source = source
         self.epoch = epoch
+        self._source = f"{source}/{epoch}".encode("ascii")
+        self._type = encoder.contract.topic.encode("ascii")
 
     def message(
         self, key: bytes, value: bytes | None, sequence: int, version: int | None, event_time: datetime
     ) -> Message:
         """A record, or a deletion (`value` None), with its headers."""
-        origin = Origin(self.source, self.epoch, sequence)
-        return Message(key, value, Envelope(origin, self._encoder.contract.topic, event_time, version).headers())
+        return Message(key, value, headers_of(self._source, sequence, self._type, event_time, version))
 
     def reject(self, where: str, rejected: Rejected, payload: str | None, sequence: int, at: datetime) -> Reject:
         """A row that is set aside."""

@@ -17,15 +17,15 @@ _MOST_VARIABLES = 5_000
 TABLES = """
 CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE rows (
-    id INTEGER PRIMARY KEY,
     place TEXT NOT NULL,                -- names the row at the source; in a snapshot this is the message key
     key TEXT NOT NULL,                  -- message key; empty where the place is the key
+    id INTEGER NOT NULL,                -- a small number for the entry, for as long as it is there
     digest BLOB,                        -- of the value; NULL is a deletion
     sequence INTEGER NOT NULL,
     version INTEGER,
-    doubtful INTEGER NOT NULL DEFAULT 0
-);
-CREATE UNIQUE INDEX rows_place ON rows (place, key);
+    doubtful INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (place, key)
+) WITHOUT ROWID;
 CREATE TABLE rejects (
     place TEXT PRIMARY KEY, digest BLOB NOT NULL, sequence INTEGER NOT NULL, at TEXT NOT NULL,
     doubtful INTEGER NOT NULL DEFAULT 0
@@ -38,15 +38,15 @@ CREATE TABLE readings (
     rejected INTEGER NOT NULL, gone INTEGER NOT NULL
 );
 """
-_ENTRY = "SELECT id, place, key, digest, sequence, version, doubtful FROM rows"
+_ENTRY = "SELECT place, key, id, digest, sequence, version, doubtful FROM rows"
 
 
 class Entry(NamedTuple):
     """What was last said under (place, key). A `digest` of None is a deletion; an empty `key` is that of the place."""
 
-    id: int
     place: str
     key: str
+    id: int
     digest: bytes | None
     sequence: int
     version: int | None
@@ -80,7 +80,7 @@ class Entries:
             marks = ",".join("?" * len(part))
             query = f"{_ENTRY} WHERE place IN ({marks})"
             for row in self._db.execute(query, part):
-                found.setdefault(row[1], []).append(Entry(*row))
+                found.setdefault(row[0], []).append(Entry(*row))
         return found
 
     def holders(self, key: str) -> list[Entry]:
@@ -94,12 +94,12 @@ class Entries:
         return [row[0] for row in self._db.execute(query, (subject_key, f"{subject_key}.", f"{subject_key}/"))]
 
     def standing(self, prefix: str = "", size: int = 1_000) -> Iterator[list[Entry]]:
-        """Entries that are no deletion, oldest first, in parts; `prefix` of the place. May be changed while it runs."""
-        after = 0
-        query = f"{_ENTRY} WHERE id > ? AND digest NOT NULL AND substr(place, 1, ?) = ? ORDER BY id LIMIT ?"
-        while part := [Entry(*row) for row in self._db.execute(query, (after, len(prefix), prefix, size))]:
+        """Entries that are no deletion, in parts; `prefix` of the place. They may be changed while this runs."""
+        after = (prefix, "")
+        query = f"{_ENTRY} WHERE (place, key) > (?, ?) AND place < ? AND digest NOT NULL ORDER BY place, key LIMIT ?"
+        while part := [Entry(*row) for row in self._db.execute(query, (*after, f"{prefix}\U0010ffff", size))]:
             yield part
-            after = part[-1].id
+            after = (part[-1].place, part[-1].key)
 
     def doubtful_deletions(self) -> list[Entry]:
         """Deletions that may not have reached the topic."""

@@ -36,9 +36,10 @@ class Plan:
     reject_messages: list[Message] = field(default_factory=list)
     entries: dict[int, Entry] = field(default_factory=dict)
     rejects: dict[str, Told] = field(default_factory=dict)
-    settled: list[int] = field(default_factory=list)
+    claimed: list[Entry] = field(default_factory=list)
+    settled: list[Entry] = field(default_factory=list)
     settled_rejects: list[str] = field(default_factory=list)
-    forget: list[int] = field(default_factory=list)
+    forget: list[Entry] = field(default_factory=list)
     again: list[str] = field(default_factory=list)
     fresh_rejects: int = 0
 

@@ -200,7 +200,7 @@ class Reading:
     def _carry_out(self, plan: Plan, position: Mapping[str, str | None]) -> None:
         publishing, cursor = self._publishing, self._cursor
         if plan.entries or plan.rejects:
-            cursor.write(plan.entries.values(), plan.rejects.values(), plan.next_sequence)
+            cursor.write(plan.entries.values(), plan.rejects.values(), plan.next_sequence, plan.claimed)
         started = time.monotonic()
         # The line of no return: from here on any part of the batch may be in the topic.
         offsets = publishing.sender.send(publishing.contract.topic, plan.messages)
