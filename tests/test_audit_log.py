@@ -17,7 +17,7 @@ from exchange.audit.log import AuditLog
 from exchange.audit.receipts import verify_receipt
 from exchange.audit.store import AuditStore
 from exchange.audit.verify import find
-from exchange.errors import AuditUnavailable, Fenced
+from exchange.errors import AuditUnavailable, Fenced, SchemaOutdated, SettingWrong
 from exchange.store.database import sqlite_path
 from tests.support.audit import KEYS, entry, eventually, fresh_store, new_log, sqlite_url, verified
 from tests.support.services import LocalServices, Missing, local_services, skip_or_fail
@@ -218,18 +218,26 @@ async def test_a_lock_that_another_process_holds(tmp_path: Path) -> None:
 
 
 async def test_it_opens_while_the_store_is_away(tmp_path: Path) -> None:
-    folder = tmp_path / "not there yet"
-    store = AuditStore.open(sqlite_url(folder))
+    url = sqlite_url(tmp_path)
+    store = fresh_store(url)
+    blocker = sqlite.connect(sqlite_path(url))
+    blocker.execute("BEGIN IMMEDIATE")
     log = new_log(store)
     await log.open()
     assert not log.writable
     await refused(log, 0.1)
-    folder.mkdir()
-    fresh_store(sqlite_url(folder)).close()
+    blocker.execute("ROLLBACK")
+    blocker.close()
     await eventually(lambda: log.writable, 2.0)
     assert (await log.append(entry(), b"")).number == 1
     await log.close()
     store.close()
+
+
+async def test_what_the_operator_must_mend_is_said_at_start(tmp_path: Path) -> None:
+    for url, error in ((sqlite_url(tmp_path), SchemaOutdated), (sqlite_url(tmp_path / "nowhere"), SettingWrong)):
+        with pytest.raises(error):
+            await new_log(AuditStore.open(url)).open()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from exchange import merkle
 from exchange.records import rfc3339
 
 SALT_BYTES = 16
-MAX_BYTES = 65_536
+MAX_BYTES = 1_048_576
 
 Outcome = Literal["served", "refused", "error", "done"]
 """served: a view was shown; refused: the rules say no; error: doubt or a missing part; done: an administrative act."""
@@ -59,7 +59,7 @@ class Entry:
     def to_bytes(self) -> bytes:
         """Canonical JSON (RFC 8785); whole numbers over 2**53 - 1 as text, so that two languages read them alike.
 
-        Raises ValueError for what JSON cannot hold (NaN, infinities, lone surrogates), and for more than 64 KiB.
+        Raises ValueError for what JSON cannot hold (NaN, infinities, lone surrogates), and for more than 1 MiB.
         """
         members: dict[str, Any] = {
             "time": rfc3339(self.time),

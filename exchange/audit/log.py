@@ -21,7 +21,7 @@ from exchange.audit.receipts import Receipt
 from exchange.audit.slots import PATIENCE_S
 from exchange.audit.store import AuditStore
 from exchange.audit.writer import Writer
-from exchange.errors import AuditUnavailable, Fenced, SchemaOutdated
+from exchange.errors import AuditUnavailable, ExchangeError, Fenced
 from exchange.metrics import AUDIT_WRITABLE
 
 DEADLINE_S = 0.9
@@ -77,8 +77,8 @@ class AuditLog:
     async def open(self) -> None:
         """Take the writer's slot and begin to write.
 
-        Raises Fenced if a living process writes under this name. If the store is away the log opens all the same, not
-        writable until the store is back.
+        Raises Fenced if a living process writes under this name; SettingWrong, SchemaOutdated. If the store is away the
+        log opens all the same, not writable until the store is back.
         """
         self._loop = asyncio.get_running_loop()
         try:
@@ -131,7 +131,7 @@ class AuditLog:
             self._writer.close()
         except Fenced as error:
             self._set_trouble(error.detail)
-        except AuditUnavailable:
+        except ExchangeError:
             pass  # the slot stays taken: the next process of this name waits for the patience
         finally:
             self._set_trouble(self._trouble or "its writer has ended")
@@ -147,13 +147,11 @@ class AuditLog:
                 self._write(batch)
             else:
                 self._writer.beat()
-        except (AuditUnavailable, SchemaOutdated) as error:
+        except ExchangeError as error:
             self._set_trouble(error.detail)
             self._fail(batch)
-        except Fenced as error:
-            self._set_trouble(error.detail)
-            self._fail(batch)
-            raise
+            if isinstance(error, Fenced):
+                raise
         else:
             self._set_trouble(None)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from base64 import b64encode
@@ -12,7 +13,7 @@ from typing import Any, Literal
 
 import orjson
 
-from exchange.agreements import Client
+from exchange.agreements import Bundle, Client
 from exchange.audit.entries import Entry, Outcome
 from exchange.audit.keys import AuditKeys
 from exchange.audit.log import AuditLog
@@ -21,7 +22,7 @@ from exchange.clock import Clock
 from exchange.decisions import Decision
 from exchange.disclosure.gathering import Gathering
 from exchange.disclosure.policy import PolicyWatch
-from exchange.errors import NothingPermitted, PolicyUnavailable, TryLater
+from exchange.errors import CallerError, ExchangeError, NothingPermitted
 from exchange.metrics import VIEW_SECONDS, VIEWS
 from exchange.store import FacetReader
 from exchange.subjects import SCHEMES, KeyMaker, Subject
@@ -88,59 +89,51 @@ class Disclosure:
     async def disclose(self, request: ViewRequest) -> tuple[View, Receipt]:
         """The merged view of a subject, and the durable proof that this access is in the audit log.
 
-        Raises NothingPermitted if no contract is open to this client for this purpose, whoever the subject is; that
-        refusal is in the log too. BadRequest for a cursor that no answer gave; PolicyUnavailable, StoreUnavailable,
-        AuditUnavailable: nothing was shown.
+        Raises NothingPermitted if no contract is open to this client for this purpose, whoever the subject is;
+        BadRequest for a cursor that no answer gave; PolicyUnavailable, StoreUnavailable, AuditUnavailable. Then nothing
+        was shown, and unless it is the log that cannot be written, one entry says why.
         """
         started = time.perf_counter()
+        now = self._clock()
+        known: dict[str, Any] = {"bundle": self._policy.version}  # what the entry says of the rules, as far as we come
         try:
-            shown = await self._disclose(request)
-        except NothingPermitted:
+            try:
+                body = await self._merged(request, now, known)
+            except Exception as error:
+                outcome, reason = _refusal(error, known)
+                await self._audit.append(self._entry(request, now, outcome, reason=reason, **known), b"")
+                raise
+            receipt = await self._audit.append(self._entry(request, now, "served", **known), body)
+        except CallerError:
             VIEWS.labels("refused").inc()
             raise
-        except TryLater:
+        except Exception:
             VIEWS.labels("unavailable").inc()
             raise
+        # The line of no return: before it nothing has left.
         VIEWS.labels("served").inc()
         VIEW_SECONDS.observe(time.perf_counter() - started)
-        return shown
+        return View(body, known["bundle"]), receipt
 
-    async def _disclose(self, request: ViewRequest) -> tuple[View, Receipt]:
-        now = self._clock()
-        try:
-            decider = self._policy.decider  # taken once: nothing below looks at another version
-        except PolicyUnavailable as unavailable:
-            await self._audit.append(self._entry(request, now, "error", reason=unavailable.detail), b"")
-            raise
+    async def _merged(self, request: ViewRequest, now: datetime, known: dict[str, Any]) -> bytes:
+        """The answer's bytes; `known` gets what was decided, and by which policy version."""
+        decider = self._policy.decider  # taken once: nothing below looks at another version
         bundle = decider.bundle
+        known["bundle"] = bundle.version
         kind = SCHEMES[request.subject.scheme].kind
         survey = decider.survey(request.client, request.purpose, kind, request.case is not None, now)
+        if errors := {_topic(one): one.reason for one in survey if one.error}:
+            known["details"] = {"errors": errors}
         permitted = [decision for decision in survey if decision.allowed]
-        errors = {_topic(one): one.reason for one in survey if one.error}
         if not permitted:
-            outcome: Outcome = "error" if errors else "refused"
-            refusal = self._entry(
-                request, now, outcome, bundle=bundle.version, reason="no contract is permitted", policies=_ids(survey)
-            )
-            await self._audit.append(refusal, b"")
+            known["policies"] = _ids(survey)
             raise NothingPermitted
         asked = select(permitted, bundle.terms, request.contracts, request.fields)
+        known |= {"contracts": _shown(asked), "policies": _ids(asked.decisions)}
         gathering = Gathering(self._reader, asked.decisions, bundle.terms, request.after)
+        told = await self._watermarks.of(bundle)  # before the facets: no value is said to be newer than it is
         trimmed = await gathering.of(self._keys.subject(request.subject))
-        told = await self._watermarks.of({contract for contract, _ in bundle.terms})
-        document = merge(trimmed, bundle.terms, told, now, request.after, not_available=asked.not_available)
-        view = View(orjson.dumps(document), bundle.version)
-        entry = self._entry(
-            request,
-            now,
-            "served",
-            bundle=bundle.version,
-            contracts=_shown(asked),
-            policies=_ids(asked.decisions),
-            details={"errors": errors} if errors else {},
-        )
-        receipt = await self._audit.append(entry, view.body)  # the line of no return: before it nothing has left
-        return view, receipt
+        return orjson.dumps(merge(trimmed, bundle.terms, told, now, request.after, not_available=asked.not_available))
 
     def _entry(self, request: ViewRequest, now: datetime, outcome: Outcome, **members: Any) -> Entry:
         client = request.client
@@ -168,18 +161,33 @@ class _Watermarks:
 
     def __init__(self, reader: FacetReader) -> None:
         self._reader = reader
-        self._told: dict[tuple[str, str], datetime] = {}
-        self._contracts: frozenset[str] = frozenset()
-        self._read = float("-inf")
+        self._look: asyncio.Task[Mapping[tuple[str, str], datetime]] | None = None
+        self._of = ""
+        self._began = float("-inf")
 
-    async def of(self, contracts: Iterable[str]) -> Mapping[tuple[str, str], datetime]:
-        wanted = frozenset(contracts)
-        if wanted != self._contracts or time.monotonic() - self._read > WATERMARKS_S:
-            began = time.monotonic()
-            told = await self._reader.watermarks(sorted(wanted))
-            self._told = {(one.contract, one.source): one.as_of for one in told}
-            self._contracts, self._read = wanted, began
-        return self._told
+    async def of(self, bundle: Bundle) -> Mapping[tuple[str, str], datetime]:
+        """Raises StoreUnavailable."""
+        now = time.monotonic()
+        if self._look is None or now - self._began > WATERMARKS_S or self._of != bundle.version or _failed(self._look):
+            self._look = asyncio.create_task(self._read(bundle))
+            self._of, self._began = bundle.version, now
+        return await asyncio.shield(self._look)  # one who goes away does not take it from the others
+
+    async def _read(self, bundle: Bundle) -> Mapping[tuple[str, str], datetime]:
+        told = await self._reader.watermarks(sorted({contract for contract, _ in bundle.terms}))
+        return {(one.contract, one.source): one.as_of for one in told}
+
+
+def _failed(look: asyncio.Task[Any]) -> bool:
+    return look.done() and (look.cancelled() or look.exception() is not None)
+
+
+def _refusal(error: Exception, known: Mapping[str, Any]) -> tuple[Outcome, str]:
+    """What the entry says of a request that got nothing: the rules' no, or an error, which is one too."""
+    if not isinstance(error, ExchangeError):
+        return "error", type(error).__name__  # its text may hold anything
+    by_error = not isinstance(error, CallerError) or (isinstance(error, NothingPermitted) and "details" in known)
+    return ("error" if by_error else "refused"), str(error)
 
 
 def _topic(decision: Decision) -> str:

@@ -58,6 +58,11 @@ class PolicyWatch:
         return self._decider
 
     @property
+    def version(self) -> str | None:
+        """The version that was in force last, though it may be too old to decide with; None before there was one."""
+        return None if self._decider is None else self._decider.bundle.version
+
+    @property
     def bundle(self) -> Bundle:
         """The bundle in force. Raises PolicyUnavailable."""
         return self.decider.bundle

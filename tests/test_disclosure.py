@@ -1,0 +1,445 @@
+"""disclose, on real policies, a real store and a real audit log: what is shown to whom, and what the log says of it."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+import time
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exchange.agreements import Bundle, Client
+from exchange.audit import AuditKeys, AuditStore, Receipt, find, verify_receipt
+from exchange.decisions import Decider, load_bundle
+from exchange.disclosure import Disclosure, PolicyWatch, View, ViewRequest
+from exchange.errors import (
+    AuditUnavailable,
+    BadRequest,
+    NotFound,
+    NothingPermitted,
+    PolicyUnavailable,
+    StoreUnavailable,
+)
+from exchange.records import Facet, Origin, Watermark
+from exchange.store import Batch, FacetReader, Told
+from exchange.subjects import KeyMaker, Subject
+from tests.support.audit import KEYS, eventually, fresh_store, new_log, sqlite_url
+from tests.support.policies import CITY, ZONE, agreement, write
+from tests.support.stores import Stores, stores
+
+pytestmark = pytest.mark.anyio
+__all__ = ["stores"]
+
+NOW = datetime(2026, 3, 1, 4, tzinfo=UTC)
+PERSON_ID, STRANGER_ID = "110101190001010014", "11010119000101009X"
+ZHANG, STRANGER = Subject("cn.ric", PERSON_ID), Subject("cn.ric", STRANGER_ID)
+FIRM = Subject("cn.uscc", "91350100M000100Y43")
+BUS = KeyMaker("k1", b"the secret of the bus, for tests")
+AUDIT_KEYS = AuditKeys("a1", b"the audit secret, for these tests")
+DAY = timedelta(days=1)
+
+
+class Reader:
+    """A store's reader that counts, and can be away."""
+
+    def __init__(self, inner: FacetReader) -> None:
+        self._inner = inner
+        self.read: list[list[tuple[str, int]]] = []
+        self.looks = 0
+        self.away = False
+        self.during: Callable[[], None] = lambda: None
+
+    async def facets(
+        self,
+        subject_key: str,
+        wanted: Sequence[tuple[str, int]],
+        after: Mapping[str, Any] | None = None,
+        limit: int = 201,
+    ) -> list[Facet]:
+        self._check()
+        self.read.append(list(wanted))
+        self.during()
+        return await self._inner.facets(subject_key, wanted, after or {}, limit)
+
+    async def watermarks(self, contracts: Sequence[str]) -> list[Told]:
+        self._check()
+        self.looks += 1
+        await asyncio.sleep(0)
+        return await self._inner.watermarks(contracts)
+
+    async def newest_bundle(self) -> str | None:
+        self._check()
+        return await self._inner.newest_bundle()
+
+    async def bundle(self, version: str) -> bytes:
+        self._check()
+        return await self._inner.bundle(version)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    def _check(self) -> None:
+        if self.away:
+            raise StoreUnavailable("the database does not answer")
+
+
+@dataclass
+class City:
+    """One gateway's disclosure and what it stands on."""
+
+    stores: Stores
+    folder: Path
+    reader: Reader
+    audit_store: AuditStore
+    now: datetime = NOW
+    monotonic: float = 0.0
+    bundle: Bundle = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.store = self.stores.open()
+        self.log = new_log(self.audit_store)
+        self.apply()
+        self.watch = PolicyWatch(self.reader, monotonic=lambda: self.monotonic)
+        self.disclosure = Disclosure(self.watch, self.reader, self.log, BUS, AUDIT_KEYS, lambda: self.now)
+
+    def apply(self, fields: str = 'name = "plain"\nbirth_date = "year_only"', **changes: str) -> None:
+        folder = write(self.folder, agreements={"civil": agreement(fields, **changes)})
+        self.bundle = load_bundle(folder, CITY, ZONE)
+        self.store.save_bundle(self.bundle.version, self.bundle.to_bytes())
+
+    def client(self, department: str = "tax") -> Client:
+        found = self.bundle.client("https://id.example", f"{department}-desk")
+        assert found is not None
+        return found
+
+    def request(self, **changes: Any) -> ViewRequest:
+        usual: dict[str, Any] = {
+            "client": self.client(),
+            "subject": ZHANG,
+            "purpose": "tax-assessment",
+            "request_id": "r-1",
+            "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        }
+        return ViewRequest(**{**usual, **changes})
+
+    async def ask(self, **changes: Any) -> tuple[dict[str, Any], View, Receipt]:
+        view, receipt = await self.disclosure.disclose(self.request(**changes))
+        document: dict[str, Any] = json.loads(view.body)
+        return document, view, receipt
+
+    def entries(self) -> list[dict[str, Any]]:
+        with self.audit_store.reading() as connection:
+            return [json.loads(stored.entry) for stored in self.audit_store.walk_entries(connection)]
+
+
+def facet(contract: str, subject: Subject, record_key: str = "", **payload: Any) -> Facet:
+    return Facet(
+        subject_key=BUS.subject(subject), contract=contract, major=1, record_key=record_key,
+        payload=json.dumps(payload), schema_id=1, origin=Origin(f"{contract.split('.')[0]}/main", 1, 7), partition=0,
+        offset=0, version=None, event_time=NOW - DAY,
+    )  # fmt: skip
+
+
+def fill(stores: Stores) -> None:
+    store = stores.open()
+    rows = {
+        "civil.person": [
+            facet(
+                "civil.person", ZHANG, name="张三", birth_date="1990-05-01", district="east", phone="571", religion="x"
+            )
+        ],
+        "market.penalty": [
+            facet("market.penalty", FIRM, f"key-{index}", number=f"P-{index}", amount="1.10", officer="Wang")
+            for index in range(3)
+        ],
+    }
+    for contract, facets in rows.items():
+        topic = f"{contract}.v1"
+        position = store.take(topic, 0, "test", "id")
+        watermark = Watermark(contract, topic, f"{contract.split('.')[0]}/main", 1, NOW - timedelta(hours=1), {0: 0})
+        store.apply([Batch(topic, 0, position.epoch, 0, 1, facets, watermarks=[watermark])])
+
+
+@pytest.fixture
+async def city(stores: Stores, tmp_path: Path) -> AsyncIterator[City]:
+    """A city on each database; the audit log beside it in SQLite."""
+    fill(stores)
+    reader = Reader(stores.reader())
+    audit_store = fresh_store(sqlite_url(tmp_path))
+    city = City(stores, tmp_path / "policies", reader, audit_store)
+    await city.log.open()
+    await city.watch.look()
+    yield city
+    await city.log.close()
+    await reader.close()
+    audit_store.close()
+
+
+# --- what is shown ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_view_shows_what_the_agreement_gives_and_its_receipt_proves_it(city: City) -> None:
+    document, view, receipt = await city.ask(case="T-1", officer="Li Si", officer_by="client")
+    assert set(document["values"]) == {"citizen.name", "civil.person.birth_date"}
+    assert document["values"]["citizen.name"]["value"] == "张三"
+    assert document["values"]["civil.person.birth_date"]["value"] == "1990"
+    said = document["values"]["citizen.name"]["said_by"][0]
+    assert (said["department"], said["as_of"], said["stale"]) == ("civil", "2026-03-01T03:00:00.000Z", False)
+    assert document["not_available"] == []
+    assert view.policy == city.bundle.version
+    assert view.content_digest == f"sha-256=:{b64encode(sha256(view.body).digest()).decode()}:"
+    verify_receipt(Receipt.decode(receipt.encode()), view.body, KEYS)
+    stored = find(city.audit_store, receipt, view.body, KEYS)
+    assert json.loads(stored.entry) == {
+        "time": "2026-03-01T04:00:00.000Z",
+        "act": "view",
+        "outcome": "served",
+        "issuer": "https://id.example",
+        "client": "tax-desk",
+        "department": "tax",
+        "officer": AUDIT_KEYS.officer("tax", "Li Si"),
+        "officer_by": "client",
+        "purpose": "tax-assessment",
+        "case": "T-1",
+        "subject": AUDIT_KEYS.subject(ZHANG),
+        "contracts": {"civil.person.v1": ["birth_date", "name"]},
+        "policies": json.loads(stored.entry)["policies"],
+        "bundle": city.bundle.version,
+        "request": "r-1",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    }
+    assert {"a-1", "agreement"} <= set(json.loads(stored.entry)["policies"])
+
+
+async def test_the_log_holds_nothing_personal(city: City) -> None:
+    await city.ask(officer="Li Si", officer_by="token")
+    with city.audit_store.reading() as connection:
+        stored = b"".join(one.entry for one in city.audit_store.walk_entries(connection))
+    for value in (PERSON_ID, "Li Si", "张三", "1990", "east", BUS.subject(ZHANG)):
+        assert value.encode() not in stored
+
+
+async def test_only_permitted_contracts_are_read(city: City) -> None:
+    document, _, _ = await city.ask(contracts=["civil.person", "civil.case_file", "health.record"])
+    assert city.reader.read == [[("civil.person", 1)]]
+    assert document["not_available"] == ["civil.case_file", "health.record"]  # one forbidden, one that does not exist
+    await city.ask(fields=["citizen.name"])
+    assert city.entries()[-1]["contracts"] == {"civil.person.v1": ["name"]}
+
+
+async def test_permitted_and_nothing_there_is_an_empty_view(city: City) -> None:
+    document, view, receipt = await city.ask(subject=STRANGER)
+    assert document == {"values": {}, "records": {}, "not_available": []}
+    verify_receipt(receipt, view.body, KEYS)
+    assert city.entries()[-1]["outcome"] == "served"
+
+
+async def test_lists_of_an_open_contract(city: City) -> None:
+    document, _, _ = await city.ask(subject=FIRM)
+    items = document["records"]["market.penalty"]["items"]
+    assert sorted(item["value"]["number"] for item in items) == ["P-0", "P-1", "P-2"]
+    assert all("officer" not in item["value"] for item in items)
+
+
+async def test_a_row_condition_makes_a_row_as_if_it_did_not_exist(city: City) -> None:
+    city.apply(condition='[["district", "=", "west"]]')
+    await city.watch.look()
+    document, _, _ = await city.ask()
+    nobody, _, _ = await city.ask(subject=STRANGER)
+    assert document == nobody
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+async def test_unknown_and_forbidden_are_refused_alike_and_nothing_is_read(city: City) -> None:
+    said = set()
+    for subject in (ZHANG, STRANGER):
+        with pytest.raises(NothingPermitted) as refused:
+            await city.ask(subject=subject, purpose="child-protection")
+        said.add(str(refused.value))
+    assert len(said) == 1
+    assert city.reader.read == []
+    first, second = city.entries()
+    assert (first["outcome"], first["bundle"]) == ("refused", city.bundle.version)
+    assert first["reason"] == "No contract is open to this client for this purpose"
+    assert {**first, "subject": None} == {**second, "subject": None}
+
+
+async def test_a_policy_that_cannot_be_evaluated_refuses_as_an_error(
+    city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise ValueError("the context does not validate")
+
+    monkeypatch.setattr(Decider, "ask", broken)
+    with pytest.raises(NothingPermitted):
+        await city.ask()
+    (entry,) = city.entries()
+    assert (entry["outcome"], entry["bundle"]) == ("error", city.bundle.version)
+    assert "the context does not validate" in entry["details"]["errors"]["civil.person.v1"]
+
+
+async def test_a_cursor_that_no_answer_gave(city: City) -> None:
+    with pytest.raises(BadRequest):
+        await city.ask(subject=FIRM, after={"market.penalty": "nonsense"})
+    assert [entry["outcome"] for entry in city.entries()] == ["refused"]
+
+
+async def test_a_store_that_is_away_is_an_error_with_an_entry(city: City) -> None:
+    city.reader.away = True
+    with pytest.raises(StoreUnavailable):
+        await city.ask()
+    city.reader.away = False
+    await city.ask()
+    assert [(entry["outcome"], entry["bundle"]) for entry in city.entries()] == [
+        ("error", city.bundle.version),
+        ("served", city.bundle.version),
+    ]
+
+
+async def test_a_defect_lets_nothing_out_and_its_text_stays_out_of_the_log(city: City) -> None:
+    def defect() -> None:
+        raise RuntimeError(PERSON_ID)
+
+    city.reader.during = defect
+    with pytest.raises(RuntimeError):
+        await city.ask()
+    (entry,) = city.entries()
+    assert (entry["outcome"], entry["reason"]) == ("error", "RuntimeError")
+
+
+async def test_no_log_no_view(city: City) -> None:
+    await city.log.close()
+    begun = time.monotonic()
+    for changes in ({}, {"purpose": "child-protection"}):
+        with pytest.raises(AuditUnavailable):
+            await city.ask(**changes)
+    assert time.monotonic() - begun < 1.0
+    assert city.entries() == []
+
+
+# --- the policy in force ---------------------------------------------------------------------------------------------
+
+
+async def test_a_revoked_agreement_is_dead_once_the_watch_has_looked(city: City) -> None:
+    await city.ask()
+    city.apply(until="2026-02-01")
+    city.reader.during = lambda: None
+    await city.watch.look()
+    with pytest.raises(NothingPermitted):
+        await city.ask()
+    versions = [entry["bundle"] for entry in city.entries()]
+    assert versions[0] != versions[1] == city.bundle.version
+
+
+async def test_an_answer_never_mixes_two_versions(city: City) -> None:
+    before = city.bundle.version
+    newer = Decider(load_bundle(write(city.folder, agreements={"civil": agreement('district = "plain"')}), CITY, ZONE))
+
+    def replaced() -> None:  # while it reads, another bundle comes into force
+        city.watch._decider = newer
+
+    city.reader.during = replaced
+    document, view, _ = await city.ask()
+    assert view.policy == before
+    assert set(document["values"]) == {"citizen.name", "civil.person.birth_date"}
+    document, view, _ = await city.ask()
+    assert view.policy == newer.bundle.version
+    assert set(document["values"]) == {"civil.person.district"}
+
+
+async def test_a_client_of_an_older_bundle_is_denied(city: City) -> None:
+    known = city.client()
+    city.apply()
+    changed = known.model_copy(update={"purposes": ("tax-assessment", "child-protection")})
+    with pytest.raises(NothingPermitted):
+        await city.ask(client=changed)
+
+
+async def test_a_bundle_that_nobody_confirms_is_not_decided_on(city: City) -> None:
+    city.monotonic = 1.9
+    await city.ask()
+    city.monotonic = 2.1
+    with pytest.raises(PolicyUnavailable, match="could not be looked for in 2 s"):
+        await city.ask()
+    assert not city.watch.fresh
+    entry = city.entries()[-1]
+    assert (entry["outcome"], entry["bundle"]) == ("error", city.bundle.version)
+    await city.watch.look()
+    await city.ask()
+
+
+async def test_the_watch_goes_on_over_faults_and_broken_bundles(city: City, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = PolicyWatch(city.reader, interval_s=0.01, patience_s=0.2)
+    with pytest.raises(PolicyUnavailable, match="no policy bundle yet"):
+        _ = watch.decider
+    task = asyncio.create_task(watch.run())
+
+    await eventually(lambda: watch.fresh)
+    city.reader.away = True
+    await eventually(lambda: not watch.fresh)
+    city.reader.away = False
+    await eventually(lambda: watch.fresh)
+
+    async def broken(version: str) -> bytes:
+        return b"{}"
+
+    city.apply('name = "plain"')
+    monkeypatch.setattr(city.reader, "bundle", broken)
+    await eventually(lambda: not watch.fresh)  # there is a newer one, and it cannot be read: any doubt refuses
+    monkeypatch.undo()
+    await eventually(lambda: watch.fresh)
+    assert watch.bundle.version == city.bundle.version
+    task.cancel()
+
+
+async def test_a_version_without_a_body_is_not_in_force(city: City, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def missing(version: str) -> bytes:
+        raise NotFound("no such policy bundle")
+
+    monkeypatch.setattr(city.reader, "bundle", missing)
+    with pytest.raises(PolicyUnavailable, match="not in the store"):
+        await PolicyWatch(city.reader).look()
+
+
+# --- watermarks ------------------------------------------------------------------------------------------------------
+
+
+async def test_watermarks_are_looked_up_twice_a_second_for_all_together(city: City) -> None:
+    await asyncio.gather(*(city.ask() for _ in range(30)))
+    assert city.reader.looks == 1
+    city.reader.away = True
+    with pytest.raises(StoreUnavailable):
+        await city.ask()
+    city.reader.away = False
+    await asyncio.sleep(0.6)
+    await city.ask()
+    assert city.reader.looks == 2
+
+
+# --- the one way out -------------------------------------------------------------------------------------------------
+
+
+def made(name: str) -> Iterator[str]:
+    """Where a class is instantiated in the program: `<file>:<function>`."""
+    root = Path(__file__).parent.parent
+    for package in ("exchange", "connectors", "gateway"):
+        for file in sorted((root / package).rglob("*.py")):
+            for function in ast.walk(ast.parse(file.read_text("utf-8"))):
+                if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                    for node in ast.walk(function):
+                        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
+                            yield f"{file.relative_to(root)}:{function.name}"
+
+
+def test_a_view_is_made_in_one_place_only() -> None:
+    assert list(made("View")) == ["exchange/disclosure/disclose.py:disclose"]
