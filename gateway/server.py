@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 from collections.abc import Callable, Iterator
 
@@ -27,12 +28,17 @@ GRACE_SECONDS = 10
 BACKLOG = 2048
 
 
-class _Second(uvicorn.Server):
-    """A server beside the main one, which has the process's signals."""
+class _Server(uvicorn.Server):
+    """uvicorn's server without its hold on the signals: in the end it would kill the process by the one it got."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    def stop(self) -> None:
+        """Stop; asked twice, without waiting for what is under way."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
 
 def run(settings: Settings, make: Callable[[Settings], Edge]) -> None:
@@ -45,7 +51,7 @@ def run(settings: Settings, make: Callable[[Settings], Edge]) -> None:
     metrics = bind(gateway.metrics_host, gateway.metrics_port, "gateway.metrics")
     ports = {"port": listener.getsockname()[1], "metrics_port": metrics.getsockname()[1]}
     app = make(settings.model_copy(update={"gateway": gateway.model_copy(update=ports)}))
-    main = uvicorn.Server(configuration(app, lifespan=True))
+    main = _Server(configuration(app, lifespan=True))
     log.info("gateway starts", host=gateway.host, **ports)
     try:
         with asyncio.Runner(loop_factory=main.config.get_loop_factory()) as runner:
@@ -89,11 +95,13 @@ def bind(host: str, port: int, name: str) -> socket.socket:
     return listener
 
 
-async def _serve(main: uvicorn.Server, listener: socket.socket, metrics: socket.socket) -> None:
-    second = _Second(configuration(metrics_app, lifespan=False))
+async def _serve(main: _Server, listener: socket.socket, metrics: socket.socket) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, main.stop)
+    second = _Server(configuration(metrics_app, lifespan=False))
     watching = asyncio.create_task(second.serve(sockets=[metrics]))
     try:
         await main.serve(sockets=[listener])
     finally:
-        second.should_exit = True
+        second.stop()
         await watching

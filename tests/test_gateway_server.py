@@ -97,7 +97,7 @@ def test_both_listeners_serve_and_a_stop_lets_what_is_under_way_finish() -> None
         asking.join(5)
         assert found == ["late but whole"]
         assert line(running) == "closed"
-        running.wait(5)
+        assert running.wait(5) == 0
 
 
 def test_a_start_that_fails_says_why_and_prints_no_traceback() -> None:
