@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -38,7 +38,7 @@ class Child:
     started: float = 0.0
     restarts: int = 0
     delay: float = FIRST_DELAY
-    due: float = field(default=0.0)
+    due: float = float("inf")  # not before `start`
 
 
 class Supervisor:
@@ -53,10 +53,16 @@ class Supervisor:
         self._logs = logs
         self._stopping = threading.Event()
 
-    def start(self) -> None:
-        """Start every process once."""
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
+
+    def start(self, *names: str) -> None:
+        """Start these processes, or all that were not started yet."""
         for child in self.children:
-            self._spawn(child)
+            if child.process is None and (child.name in names or not names):
+                self._spawn(child)
 
     def watch(self) -> None:
         """Restart what ends, until `stop`; then end all of them."""

@@ -29,12 +29,7 @@ def up(config: Config = CONFIG, json: Json = False) -> None:
     supervisor = Supervisor(commands(config, settings))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
-    supervisor.start()
-    try:
-        wait_until_ready(settings, supervisor)
-    except BaseException:
-        supervisor.end()
-        raise
+    bring_up(settings, supervisor)
     told = {"gateway": gateway_url(settings), "policy": applied["policy"], "processes": supervisor.pids()}
     if json:
         print_json(told)
@@ -55,11 +50,24 @@ def commands(config: Path, settings: Settings) -> dict[str, list[str]]:
     return parts
 
 
+def bring_up(settings: Settings, supervisor: Supervisor) -> None:
+    """Start the gateway, on which connectors wait for their schemas, then the rest; end all of them if it fails."""
+    try:
+        supervisor.start("gateway", "materialise")
+        wait_until_ready(settings, supervisor)
+        supervisor.start()
+    except BaseException:
+        supervisor.end()
+        raise
+
+
 def wait_until_ready(settings: Settings, supervisor: Supervisor, seconds: float = READY_SECONDS) -> None:
-    """Return when the gateway says that it is ready. Raises OperatorError after `seconds`."""
+    """Return when the gateway says that it is ready, or a stop was asked for. Raises OperatorError after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         supervisor.look()
+        if supervisor.stopping:
+            return
         try:
             if httpx2.get(f"{gateway_url(settings)}/readyz", timeout=2).status_code == 200:
                 return
