@@ -77,7 +77,7 @@ class Records:
             except StopIteration:
                 return
             except csv.Error as error:
-                yield self._broken(first, _explain(error))
+                yield self._broken(first, _explain(error, taken[0]))
                 continue
             if not cells:  # an empty line is no record
                 self._end = taken[-1].end
@@ -167,8 +167,10 @@ class Records:
         return f"bytes that are no {self._dialect.encoding.upper()}, from byte {offset} of the file on"
 
 
-def _explain(error: csv.Error) -> str:
+def _explain(error: csv.Error, line: Line) -> str:
     text = str(error)
+    if "field larger" in text and len(line.text) > MOST_CHARACTERS:
+        return f"a value of more than {MOST_CHARACTERS} characters"
     if "field larger" in text or "unexpected end" in text:
         return "a quotation mark that is not closed"
     if "expected after" in text:
