@@ -8,6 +8,7 @@ time of the request's first byte.
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -104,9 +105,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """Answer with a problem, unless an answer is under way, and close."""
         self._header_complete()
         if not self._answering():
-            status, headers, body = render(error, "")
+            status, headers, body = render(error)
             lines = {**SECURITY_HEADERS, **headers, "content-length": str(len(body)), "connection": "close"}
             head = "".join(f"{name}: {text}\r\n" for name, text in lines.items())
-            self.transport.write(f"HTTP/1.1 {status} {type(error).__name__}\r\n{head}\r\n".encode("latin-1") + body)
+            self.transport.write(
+                f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{head}\r\n".encode("latin-1") + body
+            )
             REQUESTS.labels(UNMATCHED, "other", str(status)).inc()
         self.transport.close()

@@ -262,7 +262,7 @@ def report(error: Exception, request_id: str) -> None:
         "unexpected error",
         request_id=request_id,
         error=f"{type(error).__module__}.{type(error).__qualname__}",
-        at=[f"{frame.filename.rsplit('/', 2)[-1]}:{frame.lineno} {frame.name}" for frame in frames[-8:]],
+        at=[f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} {frame.name}" for frame in frames[-8:]],
     )
 
 

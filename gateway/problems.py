@@ -129,7 +129,7 @@ def title(cls: type[Exception]) -> str:
     return (inspect.getdoc(cls) or cls.__name__).split("\n", 1)[0]
 
 
-def document(error: Exception, request_id: str) -> dict[str, Any]:
+def document(error: Exception, request_id: str | None) -> dict[str, Any]:
     """The problem's members. `errors` is there for a body of the wrong form: pointers and reasons."""
     cls, problem = kind(error)
     members: dict[str, Any] = {"type": problem.type, "title": title(cls), "status": problem.status}
@@ -137,7 +137,7 @@ def document(error: Exception, request_id: str) -> dict[str, Any]:
         members["detail"] = error.detail
     if isinstance(error, Invalid):
         members["errors"] = [{"pointer": fault.pointer, "reason": fault.reason} for fault in error.faults]
-    return members | {"request_id": request_id}
+    return members | ({"request_id": request_id} if request_id else {})
 
 
 def headers(error: Exception) -> dict[str, str]:
@@ -155,7 +155,7 @@ def headers(error: Exception) -> dict[str, str]:
     return found
 
 
-def render(error: Exception, request_id: str) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers (with the media type) and body of the answer to this error."""
+def render(error: Exception, request_id: str | None = None) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers with the media type, and body of the answer. What never was a request has no id."""
     body = json.dumps(document(error, request_id), ensure_ascii=False).encode()
     return kind(error)[1].status, {"content-type": MEDIA_TYPE, **headers(error)}, body

@@ -159,6 +159,24 @@ async def test_a_bad_token_is_refused(token: str) -> None:
         assert word not in str(caught.value)
 
 
+# Which check it is that refuses: by the beginning of the case's name; the longest one counts.
+REASONS = {
+    "": {"not_a_token"}, "signature": {"signature"}, "one bit": {"signature"}, "claims changed": {"signature"},
+    "another key": {"signature"}, "unknown kid": {"key"}, "key": {"signature", "key"}, "alg of": {"algorithm"},
+    "alg not": {"algorithm"}, "typ": {"type"}, "iss": {"issuer"}, "aud": {"audience"}, "exp": {"time", "not_a_token"},
+    "exp now": {"expired"}, "exp past": {"expired"}, "lives": {"lifetime"}, "iat": {"time"}, "iat +": {"not_yet"},
+    "nbf": {"time"}, "nbf +": {"not_yet"}, "client": {"client"}, "sub": {"subject"}, "scope": {"scope"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_it_is_refused_for_its_own_reason(name: str) -> None:
+    tokens = verifier(EC, OKP, RSA, clock=StandingClock(), algorithms=["ES256", "Ed25519"])
+    with pytest.raises(TokenRefused) as caught:
+        await tokens.verify(BAD[name])
+    assert caught.value.reason in REASONS[max((start for start in REASONS if name.startswith(start)), key=len)]
+
+
 async def test_a_token_that_nobody_known_signed_is_told_nothing() -> None:
     tokens = verifier(EC, clock=StandingClock())
     texts = set()
@@ -238,6 +256,7 @@ async def test_a_key_that_is_not_for_this_is_not_used(changes: dict[str, Any]) -
         await verifier(ECKey.import_key(jwk), clock=StandingClock()).verify(sign(EC, claims()))
 
 
+@pytest.mark.filterwarnings("ignore::joserfc.errors.SecurityWarning")
 def test_weak_and_foreign_keys_are_no_keys() -> None:
     assert jws.public_key(public(RSAKey.generate_key(1024))) is None
     assert jws.public_key({"kty": "oct", "k": "c2VjcmV0"}) is None

@@ -11,7 +11,7 @@ REQUEST_ID = "5f0c6a1e8d4b4f6f9a3e2b7c1d0e9f8a"
 
 PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
-    "required": ["type", "title", "status", "request_id"],
+    "required": ["type", "title", "status"],
     "properties": {
         "type": {"type": "string", "format": "uri-reference", "description": "The kind of problem: /errors/<slug>."},
         "title": {"type": "string"},
