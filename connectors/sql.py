@@ -33,7 +33,7 @@ from connectors.sqlcheck import look
 from connectors.sqlcursor import AFTER, WINDOW, After, Window, key_of, place_of
 from connectors.sqlsource import Source, open_engine
 from connectors.sqltable import Table
-from connectors.sqltimes import UpdateTime, refuse_zone, update_time
+from connectors.sqltimes import UpdateTime, refuse_unsafe, update_time
 from connectors.times import Zone
 from exchange.clock import Clock
 from exchange.contracts import Contract
@@ -141,7 +141,7 @@ class SqlConnector:
             return None
         settings = self._settings
         kind = update_time(sample, settings.updated_at_format, self._zone, table.at)
-        refuse_zone(kind, self._zone, settings.timezone, table.at, now, settings.safety_lag)
+        refuse_unsafe(kind, self._zone, settings.timezone, table.at, now, settings.safety_lag)
         table.refuse_mixed(connection, kind)
         return kind
 

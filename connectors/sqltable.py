@@ -33,6 +33,7 @@ class Table:
     key: Sequence[str]
     columns: Columns
     personal: frozenset[str]  # columns from which subject and record key come
+    rounding: Sequence[int] = ()  # places of columns that may have rounded a decimal before it was stored
 
     @classmethod
     def open(
@@ -65,6 +66,13 @@ class Table:
             key=key,
             columns=bound.moved({index: place for place, index in enumerate(used)}),
             personal=frozenset(names[index] for field, index in bound.bound if field in keys),
+            rounding=[
+                used.index(index)
+                for field, index in bound.bound
+                if connection.dialect.name == "sqlite"
+                and isinstance(found[index].type, sa.Numeric)
+                and mapping.contract.fields[field].type == "decimal"
+            ],
         )
 
     def summary(self) -> str:
@@ -78,7 +86,16 @@ class Table:
 
     def page(self, connection: sa.Connection, *, after: After | None, since: Any, size: int) -> Sequence[Sequence[Any]]:
         """The next rows; see Source.page."""
-        return self.source.page(connection, self.selected, self.at, self.key, after=after, since=since, size=size)
+        rows = self.source.page(connection, self.selected, self.at, self.key, after=after, since=since, size=size)
+        return [self._as_stored(row) for row in rows] if self.rounding else rows
+
+    def _as_stored(self, row: Sequence[Any]) -> Sequence[Any]:
+        """SQLite turns a rounded float without fraction into an integer: take it for the float that it was."""
+        values = list(row)
+        for place in self.rounding:
+            if isinstance(values[place], int):
+                values[place] = float(values[place])
+        return values
 
     def row(self, connection: sa.Connection, key: Sequence[Any]) -> Sequence[Sequence[Any]]:
         """The row of a key, if it is still there."""

@@ -23,6 +23,12 @@ _FORM = re.compile(
     re.ASCII,
 )
 _WIDTHS = {"%Y": 4, "%m": 2, "%d": 2, "%H": 2, "%M": 2, "%S": 2, "%f": 6}
+_STEPS = {
+    "%f": timedelta(0),
+    "%S": timedelta(0),
+    "%M": timedelta(minutes=1),
+    "%H": timedelta(hours=1),
+}
 _NO_ZONE = (
     "its times have no zone: set `timezone` to the zone that they are written in (a zone whose clock is not set back)"
 )
@@ -34,7 +40,7 @@ class UpdateTime:
 
     `instant` gives the instant of a value, None if it is none; `value` gives the value to compare with for an instant
     (at or before it, by less than a second). `patterns` are LIKE patterns, one of which every text has; empty for other
-    types. `resolution` is how far two values differ at least.
+    types. `resolution` is how far two values differ at least, zero for a second and less.
     """
 
     instant: Callable[[Any], datetime | None]
@@ -78,7 +84,10 @@ def _number(form: str | None, column: str) -> UpdateTime:
         except (OverflowError, ValueError, ArithmeticError):
             return None
 
-    return UpdateTime(instant, lambda moment: int(moment.timestamp()) * unit, resolution=timedelta(seconds=1 / unit))
+    return UpdateTime(
+        instant,
+        lambda moment: int(moment.timestamp()) * unit,
+    )
 
 
 def _text(sample: str, form: str | None, zone: Zone, column: str) -> UpdateTime:
@@ -121,7 +130,13 @@ def _named(form: str, zone: Zone) -> UpdateTime:
             "and fraction must come in this order, without an offset"
         )
     pattern = re.sub(r"%.", lambda word: "_" * _WIDTHS[word[0]], form)
-    return UpdateTime(_parsed([parse], zone), lambda moment: zone.local(moment).strftime(form), (pattern,), local=True)
+    return UpdateTime(
+        _parsed([parse], zone),
+        lambda moment: zone.local(moment).strftime(form),
+        (pattern,),
+        local=True,
+        resolution=next((step for word, step in _STEPS.items() if word in words), timedelta(days=1)),
+    )
 
 
 def _parsed(parsers: list[Callable[[str], Any]], zone: Zone) -> Callable[[Any], datetime | None]:
@@ -150,10 +165,11 @@ def _lenient(zone: Zone) -> Callable[[Any], datetime | None]:
     return instant
 
 
-def refuse_zone(kind: UpdateTime, zone: Zone, named: str | None, column: str, now: datetime, lag: timedelta) -> None:
-    """Refuse local times without a zone, or of a zone whose clock is set back while the table is polled.
+def refuse_unsafe(kind: UpdateTime, zone: Zone, named: str | None, column: str, now: datetime, lag: timedelta) -> None:
+    """Refuse local times without a zone, or of a zone whose clock is set back, and steps longer than the safety lag.
 
-    Around the hour that comes twice, order by local time is not order in time, and rows would be passed over.
+    Around the hour that comes twice, order by local time is not order in time, and rows would be passed over. Raises
+    SourceRefused, saying what to do.
     """
     if kind.local and named is None:
         raise SourceRefused(f"the column {column}: {_NO_ZONE}")
@@ -164,6 +180,6 @@ def refuse_zone(kind: UpdateTime, zone: Zone, named: str | None, column: str, no
         )
     if kind.resolution > lag:
         raise SourceRefused(
-            f"the column {column} holds days: rows written later on the same day would be lost. Set `safety_lag` to 1d "
-            "or more, or use a column with the time of day"
+            f"the column {column} counts in steps of {kind.resolution}: rows written later within a step would be "
+            "lost. Set `safety_lag` to as much or more, or use a column with seconds"
         )
