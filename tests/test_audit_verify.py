@@ -327,6 +327,28 @@ def test_what_was_done_is_found_and_where(
     assert verified(store, topic.notes)
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit_entries SET entry = CAST(entry AS TEXT) WHERE number = 3",
+        "UPDATE audit_entries SET number = 'three' WHERE number = 3",
+        "UPDATE audit_groups SET first = 'two' WHERE last = 4",
+        "UPDATE audit_groups SET writer = CAST(x'ff' AS TEXT) WHERE last = 4",
+        "UPDATE audit_leaves SET position = 'x' WHERE position = 2",
+        "UPDATE audit_nodes SET hash = 'x' WHERE level = 1",
+        "UPDATE audit_checkpoints SET note = 7",
+    ],
+)
+def test_values_of_another_type_are_found_too(statement: str, tmp_path: Path, topic: Topic) -> None:
+    store = fresh_store(sqlite_url(tmp_path))
+    write(store, "gateway-1", 1, 3, 2)
+    new_sealer(store, topic).step()
+    with store.writing() as connection:
+        connection.exec_driver_sql(statement)
+    assert not verified(store, topic.notes)
+    store.close()
+
+
 EVIDENCE = {  # every column that is hashed, signed or orders what is
     entries: ("entry", "answer", "leaf", "number", "writer"),
     groups: ("token", "first", "last", "writer"),

@@ -121,8 +121,8 @@ class AuditStore:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """One snapshot of the whole log. Raises AuditUnavailable."""
-        with unavailable(), database.reading(self.engine) as connection:
+        """One snapshot of the whole log. Raises AuditUnavailable; StoreRefused for a row that no driver can read."""
+        with unavailable(refused=False), database.reading(self.engine) as connection:
             if database.is_postgres(connection):
                 connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             yield connection
@@ -249,11 +249,13 @@ class AuditStore:
 
 
 @contextmanager
-def unavailable() -> Iterator[None]:
-    """Any fault of the database means the same here: the log cannot be written or read now."""
+def unavailable(*, refused: bool = True) -> Iterator[None]:
+    """Faults of the database mean one thing here: the log cannot be written or read now."""
     try:
         yield
     except (StoreUnavailable, StoreRefused) as error:
+        if isinstance(error, StoreRefused) and not refused:
+            raise
         raise AuditUnavailable(error.detail) from None
 
 

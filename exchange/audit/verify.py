@@ -24,7 +24,7 @@ from exchange.audit.groups import Group, group_hash, open_group
 from exchange.audit.keys import PublicKeys
 from exchange.audit.receipts import Receipt, verify_receipt
 from exchange.audit.store import AuditStore, StoredEntry, StoredGroup, StoredLeaf
-from exchange.errors import AuditBroken
+from exchange.errors import AuditBroken, StoreRefused
 
 MAX_FINDINGS = 100
 
@@ -76,12 +76,14 @@ def verify_log(store: AuditStore, published: Iterable[bytes], keys: PublicKeys, 
     if the store cannot be read; everything else is a finding.
     """
     report = Report()
-    with store.reading() as connection:
-        try:
+    try:
+        with store.reading() as connection:
             covered = _Tree(store, connection, keys, origin, report).walk(published)
             _Lines(store, connection, keys, report).walk(covered)
-        except AuditBroken as broken:
-            report.add(broken.detail)
+    except AuditBroken as broken:
+        report.add(broken.detail)
+    except (StoreRefused, TypeError, ValueError, AttributeError) as error:  # text that is none, a number that is text
+        report.add(f"a row holds what no writer can have written ({type(error).__name__})")
     return report
 
 
