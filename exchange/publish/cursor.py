@@ -49,6 +49,7 @@ class CursorFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = _lock(path)
+        self._closed = False
         try:
             self._db: Connection = sqlite.connect(path)
             # Keys are hashes, so a batch touches pages all over the file: keep them in memory, copy them back seldom.
@@ -242,9 +243,11 @@ class CursorFile:
         return int(self.state("learned") or 0) > 0
 
     def close(self) -> None:
-        """Release the file."""
-        self._db.close()
-        os.close(self._lock)
+        """Release the file; a second time does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._db.close()
+            os.close(self._lock)
 
     # -- inside --
 

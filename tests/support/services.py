@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,3 +152,23 @@ def _postgres_container() -> tuple[str, Callable[[], None]] | None:
     container = PostgresContainer("postgres:17", driver=None)
     container.start()
     return container.get_connection_url(driver=None), container.stop
+
+
+@pytest.fixture
+def fresh_kafka(kafka_servers: str) -> str:
+    """host:port of a Kafka without topics: what an earlier test left under the city's names is deleted."""
+    from confluent_kafka.admin import AdminClient
+
+    admin = AdminClient({"bootstrap.servers": kafka_servers})
+
+    def left() -> list[str]:
+        return [topic for topic in admin.list_topics(timeout=20).topics if not topic.startswith("__")]
+
+    if left():
+        for deleted in admin.delete_topics(left(), operation_timeout=20).values():
+            deleted.result(30)
+    deadline = time.monotonic() + 20
+    while left():
+        assert time.monotonic() < deadline, "Kafka does not delete its topics"
+        time.sleep(0.1)
+    return kafka_servers
