@@ -508,6 +508,39 @@ def test_checkpoints_of_a_tree_that_went_back_are_compared_too(
     assert "the tree of 2 groups is not the one that was signed" in str(report.findings[0])
 
 
+# --- what moves a log ------------------------------------------------------------------------------------------------
+
+
+def test_a_log_verifies_after_dump_and_restore_into_another_database(
+    store: AuditStore, topic: Topic, tmp_path: Path
+) -> None:
+    awkward = {
+        "nanoseconds": "2026-11-25T04:00:00.123456789Z",
+        "nested": {"z": 1, "a": {"b": []}},
+        "price": 1.10,
+        "huge": 123456789012345680000,
+        "text": "\x00e\u0301",
+        "absent": None,
+    }
+    origin = fresh_store(sqlite_url(tmp_path, "origin.db"))
+    own = Writer(origin, SIGNER, "gateway-1", "test")
+    own.open()
+    (receipt,) = own.append([Line.of(entry(details=awkward), BODY, bytes(16))])
+    write(origin, "gateway-2", 3)
+    new_sealer(origin, topic).step()
+    with origin.reading() as source, store.writing() as target:
+        for table in EVIDENCE:
+            for found in source.execute(sa.select(table)).all():
+                target.execute(sa.insert(table), dict(found._mapping))
+    origin.close()
+    report = verified(store, topic.notes)
+    assert report, report.findings
+    assert (report.entries, report.uncovered) == (4, 0)
+    assert find(store, receipt, BODY, KEYS).entry == entry(details=awkward).to_bytes()
+    assert [made.number for made in write(store, "gateway-1", 1)] == [2]  # and it goes on from there
+    assert verified(store, topic.notes)
+
+
 # --- verifying while it is written -----------------------------------------------------------------------------------
 
 

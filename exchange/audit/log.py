@@ -2,7 +2,9 @@
 
 One thread writes. While it makes one group durable, what arrives waits, and is the next group: no timer, so that a lone
 entry waits for nobody and a flood makes large groups by itself. The thread keeps slow disks and locks out of the event
-loop; the store's code stays synchronous. The group is signed and committed there.
+loop, and the store's code stays synchronous for both databases. What that costs on SQLite, p50 at 1, 8 and 64 appends
+in flight on two cores: 0.8, 1.4 and 6 ms against 0.6, 0.8 and 3 ms in the loop itself, and nothing where the loop has
+other work to do; but there one lock of another process would stop every request.
 """
 
 from __future__ import annotations
