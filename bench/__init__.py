@@ -1,0 +1,18 @@
+"""Side-by-side measurements: Exchange as shipped against the obvious way, each figure a ratio of one run.
+
+In reading order:
+
+    measuring             rounds, figures, ratios, the machine
+    citizens              what is measured with: a contract of eight fields, invented citizens, their messages
+    databases             empty databases on the PostgreSQL that is measured
+    facets                topic -> durable facet, on Kafka + PostgreSQL and on SQLite
+    obvious_materialise   the obvious way to do that
+    city                  a folder for a real gateway: eight contracts, the project's guardrails, one reading client
+    views                 authorised, merged, audited views per second
+    obvious_gateway       the obvious way to do that
+    requests              the client, a process of its own: so many requests in flight over kept connections
+    sampling              where the time goes, by looking many times
+    __main__              `python -m bench`, run by `make bench`
+
+docs/performance.md has the figures and what they mean.
+"""

@@ -1,0 +1,109 @@
+"""`python -m bench`: measure, print a table or one JSON document. Exits with 1 only when it cannot measure."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from bench import databases, facets, views
+from bench.measuring import CannotMeasure, Measurement, machine
+from exchange.sqlite import dbapi2
+
+PARTS = ("facets", "sqlite", "views")
+
+
+def main() -> int:
+    options = _options()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    with tempfile.TemporaryDirectory(prefix="exchange-bench-") as folder:
+        try:
+            about, found = _measure(options, Path(folder))
+        except CannotMeasure as reason:
+            _tell(f"cannot measure: {reason}")
+            return 1
+    if options.json:
+        document = about | {"measurements": [each.document() for each in found]}
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        _print(about, found)
+    return 0
+
+
+def _measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], list[Measurement]]:
+    """What was measured, and on what. Raises CannotMeasure."""
+    kafka, postgres = _service("EXCHANGE_TEST_KAFKA"), _service("EXCHANGE_TEST_POSTGRES")
+    about = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(folder) | {"postgresql": databases.version(postgres), "sqlite": dbapi2.sqlite_version},
+        "rounds": options.rounds,
+    }
+    found = []
+    if "facets" in options.parts:
+        _tell("topic -> durable facet, Kafka + PostgreSQL")
+        found.append(facets.on_kafka(kafka, postgres, options.records, options.rounds, _tell, profile=options.profile))
+    if "sqlite" in options.parts:
+        _tell("topic -> durable facet, SQLite")
+        found.append(facets.on_sqlite(folder, options.records, options.rounds, _tell))
+    if "views" in options.parts:
+        _tell("views, PostgreSQL")
+        load = views.Load(options.seconds, options.in_flight, options.citizens)
+        found.append(views.on_postgres(folder, postgres, load, options.rounds, _tell, profile=options.profile))
+    return about, found
+
+
+def _service(variable: str) -> str:
+    if not os.environ.get(variable):
+        raise CannotMeasure(f"{variable} is not set; `make bench` starts the services and sets it")
+    return os.environ[variable]
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _print(about: Mapping[str, Any], found: list[Measurement]) -> None:
+    print(f"\n{about['at']}, medians of {about['rounds']} rounds (least..greatest)")
+    for name, value in about["machine"].items():
+        print(f"{name:>15}: {value}")
+    for each in found:
+        facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in each.facts.items())
+        print(f"\n{each.name}\n  {facts}")
+        for side, figures in each.figures().items():
+            print(f"  {side:10}" + "".join(f"  {name} {_spread(spread)}" for name, spread in figures.items()))
+        print(f"  ratio       {_spread(each.ratios())}")
+
+
+def _spread(of: Mapping[str, float]) -> str:
+    digits = 0 if of["median"] >= 100 else 1 if of["median"] >= 10 else 2
+    return f"{of['median']:,.{digits}f} ({of['min']:,.{digits}f}..{of['max']:,.{digits}f})"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="|".join(PARTS), help="default: all three")
+    parser.add_argument("--records", type=int, default=100_000, help="messages in the topic (default 100,000)")
+    parser.add_argument("--citizens", type=int, default=5_000, help="with 8 facets each (default 5,000)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of asking for views, in a round (default 5)")
+    parser.add_argument("--in-flight", type=int, default=32, help="requests at once (default 32)")
+    parser.add_argument("--rounds", type=int, default=3, help="of each side, in turn (default 3)")
+    parser.add_argument("--profile", action="store_true", help="then run ours once more, and say where the time goes")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    options = parser.parse_args()
+    options.parts = options.parts or PARTS
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"nothing is called {', '.join(sorted(unknown))}")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

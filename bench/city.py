@@ -1,0 +1,157 @@
+"""A folder as a city has it, for a real gateway: eight contracts about citizens, and one client that may read them.
+
+The guardrails are the project's own; each department grants five of the eight fields to the client's department.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from bench.citizens import START, contract, identifier, value
+from exchange.cli.init import initialise
+from exchange.contracts import Contract
+from exchange.records import Facet, Origin, Watermark
+from exchange.settings import Settings
+from exchange.subjects import KeyMaker
+
+GUARDRAILS = Path(__file__).parent.parent / "policies" / "guardrails"
+ISSUER = "https://issuer.exchange.invalid"
+CLIENT, CONSUMER, PURPOSE = "credit-office", "credit", "credit-assessment"
+DEPARTMENTS = ("civil", "social", "tax", "housing", "health", "education", "transport", "market")
+GRANTED = ("name", "address", "status", "amount", "since")
+
+_SETTINGS = """\
+schemas = "schemas"
+policies = "policies"
+log = "json"
+
+[broker]
+url = "sqlite:///data/topics.db"
+
+[store]
+url = "{store}"
+
+[gateway]
+port = {port}
+metrics_port = {metrics_port}
+
+[dev_issuer]
+enabled = true
+lifetime_s = 3600
+"""
+_CLIENTS = f"""\
+[[clients]]
+issuer = "{ISSUER}"
+client_id = "{CLIENT}"
+name = "Credit assessment"
+department = "{CONSUMER}"
+scopes = ["view"]
+purposes = ["{PURPOSE}"]
+"""
+_PURPOSES = f"""\
+[{PURPOSE}]
+title = {{ zh-CN = "信用评估", en = "Credit assessment" }}
+legal_basis = "社会信用体系建设法"
+sensitive = []
+"""
+_AGREEMENT = """\
+[[agreements]]
+id = "{department}-credit"
+consumer = "{consumer}"
+contract = "{name}"
+major = 1
+purpose = "{purpose}"
+from = 2026-01-01
+until = 2099-12-31
+approved_by = "Data office"
+
+[agreements.fields]
+{fields}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class City:
+    """The folder's settings, its contracts in the order of DEPARTMENTS, and when each office last told everything."""
+
+    settings: Settings
+    config: Path
+    contracts: Sequence[Contract]
+    told: Mapping[str, datetime]
+
+    def facets(self, citizens: int, keys: KeyMaker) -> Iterator[list[Facet]]:
+        """Contract by contract what the offices say of the citizens 0 to `citizens` - 1."""
+        for at, said in enumerate(self.contracts):
+            yield [self._facet(said, at, number, keys) for number in range(citizens)]
+
+    def watermark(self, said: Contract, offset: int) -> Watermark:
+        return Watermark(said.name, said.topic, _source(said), 1, self.told[said.name], {0: offset})
+
+    def _facet(self, said: Contract, at: int, number: int, keys: KeyMaker) -> Facet:
+        record = said.check(_said_by(at, number))
+        return Facet(
+            subject_key=keys.subject(record.subject),
+            contract=said.name,
+            major=said.major,
+            record_key="",
+            payload=said.to_json(record.value),
+            schema_id=1,
+            origin=Origin(_source(said), 1, number),
+            partition=0,
+            offset=number,
+            version=record.version,
+            event_time=record.event_time or START,
+        )
+
+
+def make(folder: Path, store: str, port: int, metrics_port: int) -> City:
+    """Write settings, contracts, policies and keys. `store` is the URL of an empty database."""
+    contracts = [contract(department, "resident", leads=department == "civil") for department in DEPARTMENTS]
+    for said in contracts:
+        _write(folder / "schemas" / said.department / "resident.avsc", said.schema_text)
+        fields = "\n".join(f'{name} = "plain"' for name in GRANTED)
+        agreement = _AGREEMENT.format(
+            department=said.department, name=said.name, consumer=CONSUMER, purpose=PURPOSE, fields=fields
+        )
+        _write(folder / "policies" / said.department / "agreements.toml", agreement)
+    _write(folder / "policies" / "clients.toml", _CLIENTS)
+    _write(folder / "policies" / "purposes.toml", _PURPOSES)
+    shutil.copytree(GUARDRAILS, folder / "policies" / "guardrails")
+    config = folder / "exchange.toml"
+    _write(config, _SETTINGS.format(store=store, port=port, metrics_port=metrics_port))
+    initialise(config, Path("schemas"), Path("policies"))
+    now = datetime.now(UTC).replace(microsecond=0)
+    told = {said.name: now - timedelta(days=3 * (said.department == "market")) for said in contracts}
+    return City(Settings.load(config), config, contracts, told)
+
+
+def _said_by(at: int, number: int) -> dict[str, Any]:
+    """Most offices have the same address; of twenty citizens one has another at one office, one another spelling."""
+    said = value(number, 10 + at, random.Random(number))
+    said["amount"] += at
+    said["since"] += timedelta(days=at)
+    if at == 3 and said["address"] and number % 20 == 7:
+        said["address"] = "兰亭市文汇区长桥街1号"
+    if at == 5 and said["address"] and number % 20 == 9:
+        said["address"] = f" {said['address']} "
+    return said
+
+
+def _source(said: Contract) -> str:
+    return f"{said.department}/bench"
+
+
+def _write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, "utf-8")
+
+
+def citizens(count: int) -> list[str]:
+    """Their identity numbers."""
+    return [identifier(number) for number in range(count)]

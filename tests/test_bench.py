@@ -1,0 +1,54 @@
+"""`python -m bench` in miniature: it measures both sides, finds that they did the same, and says so in its JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TINY = ["--records", "1500", "--citizens", "20", "--seconds", "0.3", "--in-flight", "4", "--rounds", "1"]
+
+
+def bench(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.services
+@pytest.mark.timeout(300)
+def test_bench_measures_both_sides_and_finds_them_equal(kafka_servers: str, postgres_url: str) -> None:
+    pytest.importorskip("cachetools", reason="uv's group bench is not installed; `make bench` installs it")
+    done = bench(*TINY, "--json", EXCHANGE_TEST_KAFKA=kafka_servers, EXCHANGE_TEST_POSTGRES=postgres_url)
+    assert done.returncode == 0, done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    assert document["machine"]["cores"] == os.cpu_count()
+    on_kafka, on_sqlite, views = document["measurements"]
+    assert on_kafka["facts"]["same_facets_and_rejects"] is True
+    assert on_kafka["facts"]["rejects"] > 0
+    assert on_kafka["facts"]["facets"] < on_kafka["facts"]["messages"] == 1500
+    assert on_sqlite["facts"]["facets"] == on_kafka["facts"]["facets"]
+    assert views["facts"]["same_answers"] is True
+    assert [list(each["sides"]) for each in document["measurements"]] == [
+        ["exchange", "obvious"],
+        ["exchange", "ceiling"],
+        ["exchange", "obvious"],
+    ]
+    for each in document["measurements"]:
+        rates = [side[each["rate"]]["median"] for side in each["sides"].values()]
+        assert each["ratio"]["median"] == pytest.approx(rates[0] / rates[1])
+        assert all(len(rounds) == 1 for rounds in each["rounds"].values())
+
+
+def test_bench_without_services_says_what_is_missing() -> None:
+    pytest.importorskip("cachetools", reason="uv's group bench is not installed; `make bench` installs it")
+    done = bench(*TINY, EXCHANGE_TEST_KAFKA="", EXCHANGE_TEST_POSTGRES="")
+    assert done.returncode == 1
+    assert "EXCHANGE_TEST_KAFKA is not set" in done.stderr
