@@ -110,18 +110,23 @@ class Bench:
 
     def open(self, cursor: CursorFile | None = None) -> Publishing:
         """A Publishing of a process that has just started."""
-        return Publishing(
-            self.contract,
-            source=self.source,
-            keeps=self.keeps,
-            keys=KEYS,
-            broker=self.broker,
-            registry=self.registry,
-            cursor=cursor or CursorFile(self.cursor),
-            clock=self.clock,
-            wait=self._wait,
-            tolerance=self.tolerance,
-        )
+        held = cursor or CursorFile(self.cursor)
+        try:
+            return Publishing(
+                self.contract,
+                source=self.source,
+                keeps=self.keeps,
+                keys=KEYS,
+                broker=self.broker,
+                registry=self.registry,
+                cursor=held,
+                clock=self.clock,
+                wait=self._wait,
+                tolerance=self.tolerance,
+            )
+        except BaseException:
+            held.close()
+            raise
 
     def read(self, connector: Connector) -> Outcome:
         """One reading in a process of its own."""

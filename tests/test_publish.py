@@ -1,0 +1,333 @@
+"""The first verb without any source: the cursor file, its owner, what counts as unchanged, what a new one learns."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.config import Instance
+from exchange.contracts import Contract
+from exchange.errors import (
+    BrokerUnavailable,
+    CursorHeld,
+    NotFound,
+    Rejected,
+    SettingWrong,
+    TooManyRejects,
+    TopicChanged,
+    UnknownSchema,
+)
+from exchange.publish import Batch, CursorFile, End, Keeps, Outcome, Row, Tolerance, read_status
+from exchange.publish.encoding import Encoder, form, shape
+from exchange.publish.plan import Marks
+from exchange.publish.text import normal, normal_value
+from exchange.records import Envelope, Message, Origin
+from tests.support.contracts import contract, field, schema
+from tests.support.publishing import KEYS, NOW, NULLABLE_TEXT, Bench, citizen
+
+VERSIONED = contract(field("name", "string"), field("revision", "long"), version="revision")
+NAMED = contract(field("name", "string"))
+
+
+class Given:
+    """A connector that gives the rows it is told to give: a complete reading in batches of two."""
+
+    Settings = Instance
+
+    def __init__(self, *rows: Row, keeps: Keeps = Keeps.KEYS, as_of: datetime = NOW, complete: bool = True) -> None:
+        self.rows = rows
+        self.keeps = keeps
+        self.as_of = as_of
+        self.complete = complete
+
+    def check(self) -> Sequence[Any]:
+        return ()
+
+    def read(self, position: Mapping[str, str]) -> Iterator[Batch]:
+        for start in range(0, len(self.rows), 2):
+            yield Batch(self.rows[start : start + 2])
+        if self.complete:
+            yield Batch((), {"applied": "yes"}, End(self.as_of, whole=self.keeps is not Keeps.FLIGHT))
+
+    def ack(self, position: Mapping[str, str | None]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def row(number: int, name: str = "甲某", **more: Any) -> Row:
+    return Row({"citizen_id": citizen(number), "name": name, **more}, f"line {number}", f"place {number}")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path, NAMED)
+
+
+# -- whose file it is --
+
+
+def test_files_are_private_and_held_by_one_process(bench: Bench) -> None:
+    with closing(CursorFile(bench.cursor)):
+        with pytest.raises(CursorHeld, match="is running already"):
+            CursorFile(bench.cursor)
+        for file in bench.cursor.parent.iterdir():
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    CursorFile(bench.cursor).close()
+    with pytest.raises(SettingWrong, match="folder"):
+        CursorFile(bench.cursor.parent / "nowhere" / "x.cursor")
+
+
+def test_a_file_belongs_to_one_source_one_topic_and_one_secret(bench: Bench) -> None:
+    bench.read(Given(row(1)))
+    bench.source = "civil/other"
+    with pytest.raises(SettingWrong, match="belongs to source civil/test, not civil/other"):
+        bench.read(Given(row(1)))
+    bench.source = "civil/test"
+    bench.keeps = Keeps.ROWS
+    with pytest.raises(SettingWrong, match="a `cursor` file of its own"):
+        bench.read(Given(row(1)))
+
+
+def test_a_topic_that_was_made_again_is_an_alarm(bench: Bench) -> None:
+    bench.read(Given(row(1)))
+    bench.broker.recreate(NAMED.topic)
+    with pytest.raises(TopicChanged, match="remove the cursor file"):
+        bench.read(Given(row(1)))
+    bench.cursor.unlink()
+    assert bench.read(Given(row(1))).published == 1
+
+
+def test_only_the_owner_publishes_and_nobody_what_is_withheld(bench: Bench) -> None:
+    bench.source = "tax/test"
+    with pytest.raises(SettingWrong, match="which civil owns"):
+        bench.read(Given())
+    bench.contract = contract(sharing="withheld", reason="secret")
+    bench.source = "civil/test"
+    with pytest.raises(SettingWrong, match="withheld"):
+        bench.read(Given())
+
+
+# -- what is unchanged --
+
+
+def test_what_is_only_said_of_a_schema_publishes_nothing_again(bench: Bench) -> None:
+    bench.read(Given(row(1)))
+    text = schema(field("name", "string"), fields={"name": {"level": 3}})
+    text["doc"] = "Persons."
+    bench.contract = Contract.from_text(json.dumps(text))
+    assert bench.read(Given(row(1))) == Outcome(read=1, unchanged=1)
+    assert len(bench.registry.texts) == 2
+
+
+def test_another_field_publishes_every_row_under_the_new_schema(bench: Bench) -> None:
+    bench.read(Given(row(1)))
+    bench.contract = contract(field("name", "string"), field("phone", NULLABLE_TEXT, default=None))
+    assert bench.read(Given(row(1))).published == 1
+    assert bench.facets()["1"]["phone"] is None
+
+
+def test_the_same_bytes_under_another_order_of_symbols_are_another_value() -> None:
+    def of(*symbols: str) -> bytes:
+        kind = {"type": "enum", "name": "Kind", "doc": "A kind.", "symbols": list(symbols)}
+        return shape(json.dumps(schema(field("kind", kind))))
+
+    assert of("a", "b") != of("b", "a")
+    assert of("a", "b") == of("a", "b")
+
+
+def test_a_deletion_carries_the_greatest_version_that_is_known(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, VERSIONED, keeps=Keeps.ROWS)
+    bench.read(Given(row(1, revision=7), row(2, revision=4), keeps=Keeps.ROWS))
+    gone = Row({"citizen_id": citizen(1), "revision": 9}, "", "place 1", deleted=True)
+    older = Row({"citizen_id": citizen(2), "revision": 3}, "", "place 2", deleted=True)
+    assert bench.read(Given(gone, older, keeps=Keeps.ROWS)).deleted == 2
+    versions = {Envelope.read(d.headers).version for d in bench.deliveries() if d.value is None}
+    assert versions == {9, 4}
+    assert bench.read(Given(gone, keeps=Keeps.ROWS)) == Outcome(read=1, unchanged=1)
+
+
+# -- readings --
+
+
+def test_a_reading_that_breaks_off_deletes_nothing_and_has_no_watermark(bench: Bench) -> None:
+    bench.read(Given(row(1), row(2)))
+    with closing(bench.open()) as publishing:
+        reading = publishing.reading()
+        for batch in Given(row(1), complete=False).read({}):
+            reading.take(batch)
+        reading.close("stopped")
+    assert set(bench.facets()) == {"1", "2"}
+    assert len(bench.watermarks()) == 1
+    status = read_status(bench.cursor)
+    assert [(past.as_of is None, past.note) for past in status.readings] == [(True, "stopped"), (False, None)]
+
+
+def test_over_the_limit_a_snapshot_does_not_count_as_read(bench: Bench) -> None:
+    bench.read(Given(row(1), row(2)))
+    bench.tolerance = Tolerance(0.3, 1)
+    bad = Row({"citizen_id": "x"}, "line 2", rejected=Rejected("bad", "name"))
+    with pytest.raises(TooManyRejects, match="nothing was deleted and the snapshot does not count as read"):
+        bench.read(Given(row(1), bad))
+    assert set(bench.facets()) == {"1", "2"}
+    with closing(CursorFile(bench.cursor)) as cursor:
+        assert cursor.position == {"applied": "yes"}  # of the first reading
+    with pytest.raises(TooManyRejects):  # again, for the file is the same
+        bench.read(Given(row(1), bad))
+    assert len(bench.rejects()) == 1  # and its rejects were told
+
+
+@pytest.mark.parametrize(("rejected", "read", "exceeded"), [(2, 2, False), (3, 4, True), (3, 30, False), (4, 30, True)])
+def test_the_limit_is_a_share_once_there_are_a_few(rejected: int, read: int, exceeded: bool) -> None:
+    assert Tolerance(0.1, 3).exceeded(rejected, read) is exceeded
+
+
+def test_the_status_says_what_became_of_the_rows(bench: Bench) -> None:
+    with pytest.raises(NotFound, match="never run"):
+        read_status(bench.cursor)
+    bench.read(Given(row(1), row(1, "乙某"), row(2)))
+    bench.crash(Given(row(3)), "stored")
+    status = read_status(bench.cursor)
+    assert (status.source, status.topic, status.epoch) == ("civil/test", NAMED.topic, 1)
+    assert (status.entries, status.doubtful) == (3, 1)
+    assert status.complete is not None
+    assert str(status.complete.outcome) == "3 rows in = 2 published + 0 unchanged + 0 deleted + 1 rejected"
+    assert status.document()["readings"][1]["outcome"]["rejected"] == 1
+
+
+def test_waiting_for_the_broker_ends_when_the_process_is_stopped(bench: Bench) -> None:
+    bench.patience = 3
+    bench.broker.faults.refuse(100)
+    with pytest.raises(BrokerUnavailable):
+        bench.read(Given(row(1)))
+    assert bench.waits == [0.1, 0.2, 0.4, 0.8]
+
+
+# -- learning --
+
+
+def test_a_new_file_learns_its_own_keys_only(bench: Bench) -> None:
+    bench.read(Given(row(1), row(2), row(3)))
+    bench.read(Given(row(1), row(2)))
+    other = Bench(bench.cursor.parent, NAMED, source="civil/other")
+    other.cursor = bench.cursor.with_name("other.cursor")
+    other.broker, other.registry = bench.broker, bench.registry
+    other.read(Given(row(4), row(5)))
+    bench.cursor.unlink()
+    assert bench.read(Given(row(1), row(4))) == Outcome(read=2, published=1, unchanged=1, gone=1)
+    facets = {Envelope.read(d.headers).origin.source for d in bench.deliveries() if d.value is None}
+    assert facets == {"civil/test"}  # what others said is not ours to delete
+
+
+def test_an_epoch_never_comes_again_not_even_one_in_which_only_rejects_were_told(bench: Bench) -> None:
+    bad = Row({}, "line 1", rejected=Rejected("bad"))
+    epochs = []
+    for _ in range(3):
+        bench.read(Given(bad))
+        epochs.append(max(reject.origin.epoch for reject in bench.rejects() if reject.origin))
+        bench.cursor.unlink()
+    assert epochs == [1, 2, 3]
+    bench.read(Given())
+    bench.cursor.unlink()
+    bench.read(Given(row(1)))
+    assert Envelope.read(bench.deliveries()[0].headers).origin.epoch == 5  # the watermark alone told of 4
+
+
+def test_what_was_written_under_a_schema_that_nobody_knows_is_published_again(bench: Bench) -> None:
+    bench.read(Given(row(1)))
+    bench.cursor.unlink()
+    bench.registry.texts[0] = ("lost", "{}")
+    bench.registry.schema = _unknown  # type: ignore[method-assign]
+    with closing(bench.open()) as publishing:
+        reading = publishing.reading()
+        for batch in Given(row(1)).read({}):
+            reading.take(batch)
+    assert reading.outcome.published == 1
+
+
+def _unknown(schema_id: int) -> str:
+    raise UnknownSchema(str(schema_id))
+
+
+def test_what_strangers_wrote_to_the_topic_disturbs_nobody(bench: Bench) -> None:
+    bench.read(Given(row(1)))
+    publisher = bench.broker.publisher()
+    good = Envelope(Origin("civil/test", 1, 77), "x", NOW).headers()
+    publisher.publish(
+        NAMED.topic, [Message(b"k", b"no avro", good), Message(b"k2", None, {}), Message(b"k3", b"", good)]
+    )
+    bench.cursor.unlink()
+    with closing(bench.open()) as publishing:
+        assert publishing.cursor.epoch == 2
+
+
+# -- values --
+
+
+def test_headers_are_cloudevents_in_binary_mode(bench: Bench) -> None:
+    bench.read(Given(row(1)))
+    headers = bench.deliveries()[0].headers
+    assert headers == {
+        "ce_specversion": b"1.0", "ce_id": b"00000000000000000001", "ce_source": b"civil/test/1",
+        "ce_type": b"civil.person.v1", "ce_time": b"2026-06-01T12:00:00.000Z", "ce_sequence": b"00000000000000000001",
+        "content-type": b"application/avro",
+    }  # fmt: skip
+    envelope = Envelope(Origin("civil/test", 1, 1), "civil.person.v1", NOW, 7, "00-0af7651916cd43dd8448eb211c80319c-1")
+    assert Envelope.read(envelope.headers()) == envelope
+
+
+def test_a_payload_takes_the_forms_of_a_push_so_that_it_can_be_tried_again() -> None:
+    made = contract(
+        field("count", "long"), field("at", {"type": "long", "logicalType": "timestamp-micros"}),
+        field("day", {"type": "int", "logicalType": "date"}), field("raw", "bytes"), field("name", "string"),
+    )  # fmt: skip
+    value = {
+        "citizen_id": citizen(1), "count": 5, "at": datetime(2026, 3, 1, 1, 2, 3, 45, tzinfo=UTC),
+        "day": datetime(2026, 3, 1, tzinfo=UTC).date(), "raw": b"\xff", "name": "甲某",
+    }  # fmt: skip
+    payload = Encoder(made, KEYS, 1).payload(value)
+    assert made.from_json(json.loads(str(payload))) == value
+    assert json.loads(str(Encoder(made, KEYS, 1).payload({"name": "a\ud800", "day": "32.1.2026"}))) == {
+        "name": "a?", "day": "32.1.2026"
+    }  # fmt: skip
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(), st.lists))
+def test_any_value_has_a_form_that_is_json(value: Any) -> None:
+    Encoder(NAMED, KEYS, 1).payload({"name": value})
+    json.dumps(form(value), allow_nan=False)
+
+
+@given(st.text())
+def test_one_spelling_is_one_spelling(text: str) -> None:
+    assert normal(normal(text)) == normal(text)
+    assert normal_value({"a": text, "b": [text, {"c": text}]}) == {
+        "a": normal(text),
+        "b": [normal(text), {"c": normal(text)}],
+    }
+    assert normal_value({"a": text, "b": "丙"})["a"] == normal(text)
+
+
+@given(st.sets(st.integers(0, 100_000), max_size=50), st.integers(0, 100_000))
+def test_marks_are_a_set(numbers: set[int], other: int) -> None:
+    marks = Marks()
+    for number in numbers:
+        marks.add(number)
+    assert all(number in marks for number in numbers)
+    assert (other in marks) == (other in numbers)
+
+
+def test_time_passes_between_readings_and_the_watermark_goes_with_it(bench: Bench) -> None:
+    bench.read(Given(row(1), as_of=NOW))
+    bench.read(Given(row(1), as_of=NOW + timedelta(hours=1)))
+    assert [watermark.as_of for watermark in bench.watermarks()] == [NOW, NOW + timedelta(hours=1)]
