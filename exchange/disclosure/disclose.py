@@ -130,7 +130,7 @@ class Disclosure:
             raise NothingPermitted
         asked = select(permitted, bundle.terms, request.contracts, request.fields)
         known |= {"contracts": _shown(asked), "policies": _ids(asked.decisions)}
-        gathering = Gathering(self._reader, asked.decisions, bundle.terms, request.after)
+        gathering = Gathering(self._reader, asked.decisions, bundle.terms, request.after, now)
         told = await self._watermarks.of(bundle)  # before the facets: no value is said to be newer than it is
         trimmed = await gathering.of(self._keys.subject(request.subject))
         return orjson.dumps(merge(trimmed, bundle.terms, told, now, request.after, not_available=asked.not_available))

@@ -1,7 +1,9 @@
 """What of a subject may be shown: read contract by contract, each facet trimmed as it arrives.
 
 A list can be longer than an answer, and a row condition can pass over any number of rows. So a list is read in pieces
-until there is enough for one answer behind its cursor, and never more than MOST_ROWS of it.
+until there is enough for one answer behind its cursor, and never more than MOST_ROWS of it. An answer orders rows of
+one time among themselves (see views.cursors) and the store does not, so it needs all of a time or none: a snapshot's
+rows may well have one time together.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ from exchange.agreements import Terms
 from exchange.decisions import Decision
 from exchange.records import Facet
 from exchange.store import LIST_LIMIT, FacetReader, Place
-from exchange.views import Trimmed, Trimmer
+from exchange.views import LIMIT, Trimmed, Trimmer
 from exchange.views.cursors import Cursor, microseconds
 
 PIECE = 1_000
 MOST_ROWS = 20_000
-"""Rows of one list that one request looks at; behind them the list ends, which a narrower condition would mend."""
+"""Rows of one list that one request looks at, those that a condition hides included; behind them the list ends."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
@@ -33,12 +35,14 @@ class Gathering:
         decisions: Sequence[Decision],
         terms: Mapping[tuple[str, int], Terms],
         after: Mapping[str, str],
+        now: datetime,
     ) -> None:
-        """Raises BadRequest for a cursor that no answer gave."""
+        """`now` is the answer's. Raises BadRequest for a cursor that no answer gave."""
         self._reader = reader
         self._trimmers = {(one.contract, one.major): Trimmer(one, terms[one.contract, one.major]) for one in decisions}
         self._lists = {pair[0]: pair for pair in self._trimmers if terms[pair].record_key}
         self._cursors = {name: Cursor.read(text) for name, text in after.items() if name in self._lists}
+        self._now = microseconds(now)
 
     async def of(self, subject_key: str) -> list[Trimmed]:
         """Everything that one answer can need. Raises StoreUnavailable."""
@@ -56,23 +60,32 @@ class Gathering:
     async def _rest(self, subject_key: str, name: str, piece: Sequence[Facet]) -> list[Trimmed]:
         """More of a list whose first piece was full, until there is enough behind its cursor."""
         pair = self._lists[name]
-        enough = self._behind(name, self._trimmed(piece))
+        behind = self._behind(name, self._trimmed(piece))
         rest: list[Trimmed] = []
         limit, seen = LIST_LIMIT, len(piece)
-        while len(piece) == limit and enough < LIST_LIMIT and seen < MOST_ROWS:
+        while len(piece) == limit and seen < MOST_ROWS:
+            last = self._time(name, piece[-1].event_time)  # rows of this time may be missing still
+            if len(behind) > LIMIT and sum(1 for time in behind if time > last) >= LIMIT:
+                break
             limit = PIECE
-            last = Place(piece[-1].event_time, piece[-1].record_key)
-            piece = await self._reader.facets(subject_key, [pair], {name: last}, limit)
+            place = Place(piece[-1].event_time, piece[-1].record_key)
+            piece = await self._reader.facets(subject_key, [pair], {name: place}, limit)
             trimmed = self._trimmed(piece)
             rest += trimmed
             seen += len(piece)
-            enough += self._behind(name, trimmed)
+            behind += self._behind(name, trimmed)
         return rest
 
-    def _behind(self, name: str, trimmed: Iterable[Trimmed]) -> int:
-        """How many of these surely stand behind the cursor: those of an earlier time than its own."""
+    def _behind(self, name: str, trimmed: Iterable[Trimmed]) -> list[int]:
+        """The times of those that surely stand behind the cursor: those of an earlier time than its own."""
         cursor = self._cursors.get(name)
-        return sum(1 for one in trimmed if cursor is None or microseconds(one.event_time) < cursor.time)
+        times = [self._time(name, one.event_time) for one in trimmed]
+        return times if cursor is None else [time for time in times if time < cursor.time]
+
+    def _time(self, name: str, moment: datetime) -> int:
+        """A time as the list's order takes it: one later than the list's now counts as that now."""
+        cursor = self._cursors.get(name)
+        return min(microseconds(moment), self._now if cursor is None else cursor.now)
 
     def _trimmed(self, facets: Iterable[Facet]) -> list[Trimmed]:
         return [

@@ -11,8 +11,8 @@ In reading order:
 Trim comes before merge: merge takes `Trimmed` only, so nothing after it can show what was not permitted.
 """
 
-from exchange.views.merge import merge
+from exchange.views.merge import LIMIT, merge
 from exchange.views.selection import Selection, select
 from exchange.views.trim import Trimmed, Trimmer, trim
 
-__all__ = ["Selection", "Trimmed", "Trimmer", "merge", "select", "trim"]
+__all__ = ["LIMIT", "Selection", "Trimmed", "Trimmer", "merge", "select", "trim"]
