@@ -17,7 +17,8 @@ PUBLISH_SECONDS = Histogram("exchange_publish_batch_seconds", "Time to acknowled
 
 # --- materialise: one series for each topic of this process
 
-# Messages taken from the topic, by what became of them: applied, repeat (an older or equal record), rejected.
+# Messages taken from the topic, by what became of them: applied, repeat (an older or equal record), rejected; and
+# clash, counted beside these: a record whose version stands already with another value.
 MATERIALISED = Counter("exchange_materialise_records", "Messages by outcome", ["topic", "outcome"])
 # Seconds from the poll's return until facets and position were durable.
 MATERIALISE_SECONDS = Histogram("exchange_materialise_batch_seconds", "Time to decode and store a batch")

@@ -17,6 +17,7 @@ from exchange.subjects import KeyMaker
 from exchange.topics import Broker
 
 if TYPE_CHECKING:
+    from exchange.audit import AuditKeys, PublicKeys, Signer
     from exchange.store import Store
 
 SQLITE = "sqlite:///"
@@ -63,6 +64,28 @@ def audit_url(settings: Settings) -> str:
 def key_maker(settings: Settings) -> KeyMaker:
     """The maker of subject keys, from the bus secret. Raises SettingWrong."""
     return KeyMaker(settings.keys.bus_kid, settings.secret("keys.bus", settings.keys.bus).strip())
+
+
+def audit_keys(settings: Settings) -> AuditKeys:
+    """The maker of the audit log's pseudonyms, from the audit secret. Raises SettingWrong."""
+    from exchange.audit import AuditKeys
+
+    return AuditKeys(settings.keys.audit_kid, settings.secret("keys.audit", settings.keys.audit))
+
+
+def signer(settings: Settings) -> Signer:
+    """The signing key of receipts and checkpoints. Raises SettingWrong."""
+    from exchange.audit import Signer
+
+    return Signer.from_pem(settings.secret("keys.signing", settings.keys.signing))
+
+
+def public_keys(settings: Settings) -> PublicKeys:
+    """The public halves of the signing key and of former ones. Raises SettingWrong."""
+    from exchange.audit import PublicKey, PublicKeys
+
+    former = [settings.secret("keys.former_signing", each) for each in settings.keys.former_signing]
+    return PublicKeys([signer(settings).public, *(PublicKey.from_pem(pem) for pem in former)])
 
 
 def process_name(role: str) -> str:

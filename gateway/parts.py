@@ -15,15 +15,24 @@ from urllib.parse import urlsplit
 import httpx2
 import structlog
 
-from exchange.audit import AuditKeys, AuditLog, AuditStore, Sealer
-from exchange.cli.administration import public_keys, signer
+from exchange.audit import AuditLog, AuditStore, Sealer
 from exchange.clock import Clock, system_clock
 from exchange.disclosure import Disclosure, PolicyWatch
 from exchange.errors import SettingWrong, TryLater
 from exchange.registry import StoreRegistry
 from exchange.settings import IssuerSettings, Settings
 from exchange.store import PushLedger, open_reader
-from exchange.wiring import audit_url, key_maker, open_broker, open_store, process_name, store_url
+from exchange.wiring import (
+    audit_keys,
+    audit_url,
+    key_maker,
+    open_broker,
+    open_store,
+    process_name,
+    public_keys,
+    signer,
+    store_url,
+)
 from gateway.app import Parts, build
 from gateway.identity import Identity
 from gateway.issuer import DevIssuer, SigningKey, UsedAssertions, load_clients
@@ -44,7 +53,7 @@ def create_app(settings: Settings) -> Edge:
 def make_parts(settings: Settings, clock: Clock) -> Parts:
     """Make every part. Raises SettingWrong."""
     issuers = _Issuers.of(settings, clock)
-    keys, audit_keys = key_maker(settings), _audit_keys(settings)
+    keys, pseudonyms = key_maker(settings), audit_keys(settings)
     signing, published = signer(settings), public_keys(settings)
     store, broker = open_store(settings, clock), open_broker(settings)
     pushes, checkpoints = broker.publisher(), broker.publisher()
@@ -66,7 +75,7 @@ def make_parts(settings: Settings, clock: Clock) -> Parts:
     return Parts(
         identity=identity,
         bundle=lambda: policy.bundle,
-        disclosure=Disclosure(policy, reader, audit, keys, audit_keys, clock),
+        disclosure=Disclosure(policy, reader, audit, keys, pseudonyms, clock),
         trail=trail,
         registry=registry,
         pushing=Pushing(registry, PushLedger(store.engine, clock), pushes, keys, clock),
@@ -175,10 +184,6 @@ def _check_addresses(issuer: IssuerSettings) -> None:
     fetched = issuer.jwks or issuer.discovery or issuer.issuer
     if urlsplit(fetched).scheme == "http" and not is_loopback(urlsplit(fetched).hostname):
         log.warning("issuer keys are fetched without TLS", issuer=issuer.issuer)
-
-
-def _audit_keys(settings: Settings) -> AuditKeys:
-    return AuditKeys(settings.keys.audit_kid, settings.secret("keys.audit", settings.keys.audit))
 
 
 def _in_thread(call: Callable[[], object]) -> Callable[[], Awaitable[None]]:

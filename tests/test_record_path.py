@@ -25,7 +25,7 @@ import pytest
 from connectors.reporting import JsonReport
 from connectors.runner import run
 from exchange.audit import PublicKeys, Receipt, verify_log, verify_receipt
-from exchange.cli.administration import open_audit, public_keys
+from exchange.cli.administration import open_audit
 from exchange.cli.init import initialise
 from exchange.cli.materialise import topics_to_read
 from exchange.cli.policy import apply_policies
@@ -37,7 +37,7 @@ from exchange.publish import Outcome
 from exchange.records import CHECKPOINTS_TOPIC
 from exchange.registry import StoreRegistry
 from exchange.settings import Settings
-from exchange.wiring import key_maker, open_broker, open_store
+from exchange.wiring import key_maker, open_broker, open_store, public_keys
 from gateway.parts import create_app
 from tests.support.bus import Running
 from tests.support.server import serving

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from exchange.audit import PublicKeys, Receipt, find, verify_log, verify_receipt
-from exchange.cli.administration import open_audit, public_keys
+from exchange.cli.administration import open_audit
 from exchange.cli.options import CONFIG, Config, Json, load, print_json
 from exchange.errors import AuditBroken, BadRequest
 from exchange.records import CHECKPOINTS_TOPIC
 from exchange.settings import Settings
-from exchange.wiring import open_broker
+from exchange.wiring import open_broker, public_keys
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
