@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from exchange.audit import Receipt, find, verify_receipt
 from exchange.decisions import Decider, load_bundle
@@ -192,20 +193,72 @@ async def test_a_revoked_agreement_is_dead_once_the_watch_has_looked(city: City)
     assert versions[0] != versions[1] == city.bundle.version
 
 
-async def test_an_answer_never_mixes_two_versions(city: City) -> None:
-    before = city.bundle.version
+async def test_a_policy_that_is_replaced_while_the_store_is_read_shows_nothing_any_more(city: City) -> None:
     newer = Decider(load_bundle(write(city.folder, agreements={"civil": agreement('district = "plain"')}), CITY, ZONE))
 
     def replaced() -> None:  # while it reads, another bundle comes into force
         city.watch._decider = newer
 
     city.reader.during = replaced
-    document, view, _ = await city.ask()
-    assert view.policy == before
-    assert set(document["values"]) == {"citizen.name", "civil.person.birth_date"}
-    document, view, _ = await city.ask()
+    document, view, receipt = await city.ask()
     assert view.policy == newer.bundle.version
     assert set(document["values"]) == {"civil.person.district"}
+    assert len(city.reader.read) == 2
+    (entry,) = city.entries()
+    assert (entry["bundle"], entry["contracts"]) == (view.policy, {"civil.person.v1": ["district"]})
+    verify_receipt(receipt, view.body, KEYS)
+
+
+async def test_a_store_so_slow_that_the_policy_grew_old_shows_nothing(city: City) -> None:
+    def slow() -> None:
+        city.monotonic += 2.1
+
+    city.reader.during = slow
+    with pytest.raises(PolicyUnavailable):
+        await city.ask()
+    assert [entry["outcome"] for entry in city.entries()] == ["error"]
+
+
+VARIANTS = {
+    'name = "plain"': {"citizen.name"},
+    'name = "initial"\nbirth_date = "year_only"': {"citizen.name", "civil.person.birth_date"},
+    'district = "plain"': {"civil.person.district"},
+}
+
+
+async def test_no_answer_mixes_two_versions_while_policies_are_applied(city: City) -> None:
+    """Three policies in turn, as fast as they can be applied, under views that never pause."""
+    shown: dict[str, set[Any]] = {}
+    watch = PolicyWatch(city.reader, interval_s=0.005)
+    city.disclosure._policy = watch
+    await watch.look()
+    task, applied = asyncio.create_task(watch.run()), 0
+
+    async def asking() -> None:
+        while applied < 12:
+            document, view, receipt = await city.ask()
+            verify_receipt(receipt, view.body, KEYS)
+            shown.setdefault(view.policy, set()).add((frozenset(document["values"]), name(document)))
+
+    async def applying() -> None:
+        nonlocal applied
+        for fields, _ in list(VARIANTS.items()) * 4:
+            city.apply(fields)
+            await asyncio.sleep(0.05)
+            applied += 1
+
+    await asyncio.gather(applying(), *(asking() for _ in range(4)))
+    task.cancel()
+    assert len(shown) >= 3
+    assert all(len(found) == 1 for found in shown.values())  # one version, one answer
+    for entry in city.entries():
+        fields = {f"civil.person.{name}" for name in entry["contracts"]["civil.person.v1"]}
+        ((names, _),) = shown[entry["bundle"]]
+        assert fields == {one if one.startswith("civil.") else "civil.person.name" for one in names}
+
+
+def name(document: dict[str, Any]) -> Any:
+    return document["values"].get("citizen.name", {}).get("value")
 
 
 async def test_a_client_of_an_older_bundle_is_denied(city: City) -> None:
@@ -250,6 +303,25 @@ async def test_the_watch_goes_on_over_faults_and_broken_bundles(city: City, monk
     monkeypatch.undo()
     await eventually(lambda: watch.fresh)
     assert watch.bundle.version == city.bundle.version
+    task.cancel()
+
+
+async def test_a_defect_that_one_bundle_meets_does_not_end_the_watch(
+    city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = PolicyWatch(city.reader, interval_s=0.01, patience_s=0.2)
+
+    async def defect(version: str) -> bytes:
+        raise RuntimeError(PERSON_ID)
+
+    monkeypatch.setattr(city.reader, "bundle", defect)
+    task = asyncio.create_task(watch.run())
+    with structlog.testing.capture_logs() as logged:
+        await eventually(lambda: bool(logged))
+    assert not watch.fresh
+    assert PERSON_ID not in str(logged)
+    monkeypatch.undo()
+    await eventually(lambda: watch.fresh)
     task.cancel()
 
 

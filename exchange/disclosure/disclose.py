@@ -19,7 +19,7 @@ from exchange.audit.keys import AuditKeys
 from exchange.audit.log import AuditLog
 from exchange.audit.receipts import Receipt
 from exchange.clock import Clock
-from exchange.decisions import Decision
+from exchange.decisions import Decider, Decision
 from exchange.disclosure.gathering import Gathering
 from exchange.disclosure.policy import PolicyWatch
 from exchange.errors import CallerError, ExchangeError, NothingPermitted
@@ -116,8 +116,15 @@ class Disclosure:
         return View(body, known["bundle"]), receipt
 
     async def _merged(self, request: ViewRequest, now: datetime, known: dict[str, Any]) -> bytes:
-        """The answer's bytes; `known` gets what was decided, and by which policy version."""
-        decider = self._policy.decider  # taken once: nothing below looks at another version
+        """The answer's bytes under the policy that is in force when they are made; `known` gets what was decided."""
+        while True:
+            decider = self._policy.decider  # taken once: nothing below looks at another version
+            known.clear()
+            body = await self._under(decider, request, now, known)
+            if self._policy.decider is decider:  # else it was replaced while the store was read: begin again
+                return body
+
+    async def _under(self, decider: Decider, request: ViewRequest, now: datetime, known: dict[str, Any]) -> bytes:
         bundle = decider.bundle
         known["bundle"] = bundle.version
         kind = SCHEMES[request.subject.scheme].kind

@@ -87,5 +87,7 @@ class PolicyWatch:
                 await self.look()
             except ExchangeError as error:
                 log.warning("the newest policy cannot be read", error=str(error))
+            except Exception as error:  # noqa: BLE001  what one bundle meets must not keep the next one out
+                log.warning("the newest policy cannot be read", error=type(error).__name__)
             POLICY_AGE.set(max(0.0, self._monotonic() - self._confirmed) if self._decider is not None else float("inf"))
             await asyncio.sleep(self._interval)
