@@ -128,7 +128,7 @@ def test_a_killed_writer_leaves_a_whole_log_with_every_answered_entry(city: City
 
 @pytest.mark.slow
 def test_a_writer_that_is_killed_again_and_again(city: City) -> None:
-    kill_in_a_loop(city, 12)
+    kill_in_a_loop(city, 8)
 
 
 @pytest.mark.slow

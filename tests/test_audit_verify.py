@@ -419,6 +419,7 @@ def test_bits_flipped_here_and_there_are_found(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_every_flipped_bit_is_found(tmp_path: Path, topic: Topic, monkeypatch: pytest.MonkeyPatch) -> None:
     store = fresh_store(sqlite_url(tmp_path))
     small(store, topic)
