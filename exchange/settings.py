@@ -65,6 +65,7 @@ class AuditSettings(Part):
     """[audit] where the audit log is, and who writes it."""
 
     url: str | None = None  # unset: audit.db beside a SQLite store, else the store's database
+    options: dict[str, str | int | float | bool] = {}  # handed to the driver where `url` is set
     writer: str = Field(default="gateway-1", pattern=r"^[a-z0-9-]{1,40}$")  # each gateway process has a name of its own
     origin: str = Field(default="exchange.local/audit", pattern=r"^[^\s+]{1,200}$")  # the name in its checkpoints
 
@@ -204,6 +205,11 @@ class Settings(BaseSettings):
         if not store.startswith(prefix):
             return store
         return prefix + str(Path(store.removeprefix(prefix)).with_name("audit.db"))
+
+    @property
+    def audit_options(self) -> dict[str, str | int | float | bool]:
+        """What is handed to the audit log's driver: the store's options where the log is in the store's database."""
+        return self.store.options if self.audit_url == self.url(self.store.url) else self.audit.options
 
     def secret(self, name: str, reference: str) -> bytes:
         """The bytes of a secret. Raises SettingWrong naming the setting; the value is in no error."""

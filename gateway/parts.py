@@ -57,7 +57,7 @@ def make_parts(settings: Settings, clock: Clock) -> Parts:
     signing, published = signer(settings), public_keys(settings)
     store, broker = open_store(settings, clock), open_broker(settings)
     pushes, checkpoints = broker.publisher(), broker.publisher()
-    audit_store = AuditStore.open(audit_url(settings), settings.store.options)
+    audit_store = AuditStore.open(audit_url(settings), settings.audit_options)
     reader = open_reader(store_url(settings), settings.store.options)
     policy = PolicyWatch(reader)
     audit = AuditLog(audit_store, signing, settings.audit.writer, process_name("gateway"))

@@ -32,6 +32,18 @@ def test_two_urls_move_it_out(tmp_path: Path) -> None:
     assert settings.audit_url == "postgresql://exchange@db/exchange"
 
 
+def test_an_audit_log_of_its_own_has_options_of_its_own(tmp_path: Path) -> None:
+    beside = Settings.load(write(tmp_path, '[store]\nurl = "postgresql://db/x"\n[store.options]\nsslmode = "require"'))
+    assert beside.audit_options == {"sslmode": "require"}
+    apart = Settings.load(
+        write(
+            tmp_path,
+            '[store]\nurl = "postgresql://db/x"\n[store.options]\nsslmode = "require"\n[audit]\nurl = "sqlite:///a.db"',
+        )
+    )
+    assert apart.audit_options == {}
+
+
 def test_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXCHANGE_STORE__URL", "postgresql://elsewhere/exchange")
     settings = Settings.load(write(tmp_path, '[store]\nurl = "sqlite:///x.db"\n[store.options]\nconnect_timeout = 3'))

@@ -16,7 +16,7 @@ from exchange.wiring import audit_keys, audit_url, process_name, signer
 @contextmanager
 def open_audit(settings: Settings) -> Iterator[AuditStore]:
     """The audit log, its tables made if they are missing."""
-    store = AuditStore.open(audit_url(settings), settings.store.options)
+    store = AuditStore.open(audit_url(settings), settings.audit_options)
     try:
         store.migrate()
         yield store
