@@ -11,7 +11,7 @@ export UV_PYTHON_DOWNLOADS := never
 .PHONY: demo test test-services test-all lint format types bench services-start services-stop clean
 
 demo: .venv/.locked  ## a city on this machine: publish, materialise, disclose, verify (ARGS=--once, ARGS=--json)
-	$(RUN)exchange demo $(ARGS)
+	@$(RUN)exchange demo $(ARGS)
 
 test: .venv/.locked  ## everything that needs no service, in under five minutes
 	$(RUN)pytest $(ARGS)

@@ -47,7 +47,9 @@ def _change(
             before = connection.execute(sa.select(rows).where(here)).mappings().first()
             if before is None:
                 raise SettingWrong(f"{out}: {contract} has no row of the story; generate the city anew")
-            stamp = {"revision": rows.c["revision"] + 1, UPDATED: now.astimezone(BEIJING).replace(tzinfo=None)}
+            # Whole milliseconds: a finer time does not keep the contract of every one of these tables.
+            written = now.replace(microsecond=now.microsecond // 1_000 * 1_000).astimezone(BEIJING)
+            stamp = {"revision": rows.c["revision"] + 1, UPDATED: written.replace(tzinfo=None)}
             connection.execute(rows.update().where(here).values({**changes, **stamp}))
             return dict(before)
     finally:

@@ -74,6 +74,5 @@ def wait_until_ready(settings: Settings, supervisor: Supervisor, seconds: float 
         except httpx2.TransportError:
             pass
         time.sleep(0.1)
-    raise OperatorError(
-        f"the gateway at {gateway_url(settings)} was not ready within {seconds:.0f} s; see its log above"
-    )
+    where = supervisor.log("gateway") or "its log above"
+    raise OperatorError(f"the gateway at {gateway_url(settings)} was not ready within {seconds:.0f} s; see {where}")
