@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +79,26 @@ def postgres_parameters(url: str, options: Mapping[str, Any] | None = None) -> d
     return {**_PARAMETERS, **named, **(options or {})}
 
 
-def _sqlite_engine(path: Path, options: dict[str, Any], pool_size: int) -> sa.Engine:
-    def connect() -> Any:
-        try:
-            return sqlite.connect(path, **options)
-        except OSError as error:
-            raise StoreUnavailable(f"{path}: {error.strerror}") from None
+def connect_sqlite(path: Path, **options: Any) -> Any:
+    """A connection to a store's file. One that cannot be made now, for want of its folder or of room, can be later.
 
+    Raises StoreUnavailable; SettingWrong if others can read the file; UnsafeSQLite.
+    """
+    try:
+        return sqlite.connect(path, **options)
+    except SettingWrong as wrong:
+        if isinstance(wrong.__cause__, OSError):
+            raise StoreUnavailable(wrong.detail) from None
+        raise
+    except OSError as error:
+        raise StoreUnavailable(f"{path}: {error.strerror}") from None
+
+
+def _sqlite_engine(path: Path, options: dict[str, Any], pool_size: int) -> sa.Engine:
     engine = sa.create_engine(
         "sqlite+pysqlite://",
         module=sqlite.dbapi2,
-        creator=connect,
+        creator=partial(connect_sqlite, path, **options),
         poolclass=QueuePool,
         pool_size=pool_size,
         hide_parameters=True,

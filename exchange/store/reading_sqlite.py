@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exchange import sqlite
-from exchange.errors import NotFound, StoreUnavailable
+from exchange.errors import NotFound
 from exchange.records import Facet
 from exchange.store import statements
-from exchange.store.database import meaning
+from exchange.store.database import connect_sqlite, meaning
 from exchange.store.facets import from_row
 from exchange.store.reading import LIST_LIMIT, Place, Told, in_order, start
 from exchange.store.tables import moment
@@ -79,14 +79,12 @@ class SqliteFacetReader:
     def _read(self, statement: str, parameters: tuple[Any, ...]) -> list[Any]:
         try:
             if self._connection is None:
-                self._connection = sqlite.connect(self._path, busy_seconds=BUSY_SECONDS)
+                self._connection = connect_sqlite(self._path, busy_seconds=BUSY_SECONDS)
                 self._connection.execute("PRAGMA query_only = ON")
             return self._connection.execute(statement, parameters).fetchall()
         except sqlite.dbapi2.Error as error:
             self._drop()  # the next call opens the file anew, whatever has become of it
             raise meaning(error) from None
-        except OSError as error:
-            raise StoreUnavailable(f"{self._path}: {error.strerror}") from None
 
     def _drop(self) -> None:
         if self._connection is not None:
