@@ -113,7 +113,9 @@ class Runner:
                     break
         except BaseException as error:
             if reading is not None:
-                reading.close(str(error) if isinstance(error, ExchangeError) else type(error).__name__)
+                note = str(error) if isinstance(error, ExchangeError) else type(error).__name__
+                reading.close(note)
+                self._report.reading(reading.outcome, None, note)
             raise
         if reading is None:
             return Outcome()

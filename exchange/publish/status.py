@@ -53,7 +53,10 @@ def read_status(path: Path, readings: int = 10) -> Status:
     if not path.exists():
         raise NotFound(f"{path}: this instance has never run")
     with closing(sqlite.connect(path, readonly=True)) as db:
-        if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:  # it is being made
+            raise NotFound(f"{path}: this instance has never run")
+        if version != SCHEMA:
             raise SettingWrong(f"{path} has the format of another version of Exchange")
         state = dict(db.execute("SELECT name, value FROM state"))
         entries, doubtful = db.execute(
