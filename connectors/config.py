@@ -115,7 +115,7 @@ class Instance(Part):
     timezone: TimeZone | None = None  # of dates and times without a zone; unset: such a time is a reject
     max_reject_share: float = Field(default=0.1, ge=0, le=1)  # of a reading's rows; over it the connector stops
     min_rejects: int = Field(default=3, ge=1)  # fewer rejects than this never stop it
-    cursor: Path | None = None  # the cursor file; unset: <data>/cursors/<name>.db
+    cursor: Path | None = None  # the cursor file; unset: <data>/cursors/<department>.<name>.db
     registry: RegistrySettings | None = None
     mapping: dict[str, ColumnName | Position | FieldSettings] = Field(default={})  # contract field -> its column
     formats: Formats = Formats()
