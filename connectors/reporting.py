@@ -44,13 +44,15 @@ class JsonReport:
         self._stream = stream
         self._line = time.monotonic()
         self._began = time.monotonic()
+        self._first: float | None = None  # when the first batch of the reading that goes on was told
         self._quiet = False
         self._note = ""
 
     def batch(self, outcome: Outcome, progress: float | None) -> None:
         """See Report."""
         now = time.monotonic()
-        if now - self._line >= _SECONDS_BETWEEN_LINES:
+        self._first = now if self._first is None else self._first  # the time between two polls is no progress
+        if now - max(self._line, self._first) >= _SECONDS_BETWEEN_LINES:
             self._tell("progress", outcome, progress=progress)
 
     def reading(self, outcome: Outcome, as_of: datetime | None, note: str | None) -> None:
@@ -59,6 +61,7 @@ class JsonReport:
         if not (quiet and self._quiet):
             self._tell("reading", outcome, as_of=rfc3339(as_of) if as_of else None, note=note)
         self._quiet = quiet
+        self._first = None
         self._began = time.monotonic()
 
     def note(self, text: str) -> None:

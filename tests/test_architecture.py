@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,6 +110,13 @@ def test_a_connector_never_meets_the_store() -> None:
             imported for imported in imports(file) if room(imported) in {"store", "audit", "disclosure", "decisions"}
         ]
         assert not met, f"{name} imports {met}"
+
+
+def test_the_process_of_a_connector_loads_what_it_needs_and_no_store() -> None:
+    code = "import sys; from exchange.cli import build; build('connector'); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "connectors.runner" in loaded
+    assert not {"exchange.store", "exchange.audit", "gateway", "cedarpy", "sqlalchemy"}.intersection(loaded)
 
 
 def test_modules_stay_small() -> None:

@@ -402,3 +402,18 @@ def test_the_bar_shows_rows_and_rejects() -> None:
     assert "not complete: stopped" in shown
     assert shown.count("was read to its end") == 1
     assert shown.count(": 0 rows in") == 1
+
+
+def test_polls_in_which_nothing_happens_fill_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, stream = [100.0], io.StringIO()
+    monkeypatch.setattr("connectors.reporting.time.monotonic", lambda: now[0])
+    report = JsonReport("civil/people", stream)
+    for _ in range(5):
+        now[0] += 60.0  # a poll interval is longer than the time between two lines of progress
+        report.batch(Outcome(), None)
+        report.reading(Outcome(), NOW, None)
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["reading"]
+    report.batch(Outcome(read=1_000, published=1_000), 0.1)
+    now[0] += 3.0
+    report.batch(Outcome(read=2_000, published=2_000), 0.2)
+    assert json.loads(stream.getvalue().splitlines()[-1])["event"] == "progress"

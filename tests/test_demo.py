@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
 from exchange.cli.demo import town
 from exchange.cli.demo.folder import MARK, fresh
-from exchange.cli.demo.steps import Step, Told, tell
+from exchange.cli.demo.printing import Printing
+from exchange.cli.demo.steps import Cell, Step, Table, Told, tell
 from exchange.errors import NotFound, SettingWrong
 
 COMMAND = [sys.executable, "-m", "exchange.cli", "demo", "--once", "--json"]
@@ -112,6 +116,35 @@ def test_a_story_goes_on_behind_a_step_that_fails() -> None:
     assert told[0].lead == "A step that holds."
     assert "what was sought" in told[2].checks[-1].text
     assert "KeyError" in told[3].checks[-1].text
+
+
+# --- what is printed --------------------------------------------------------------------------------------------------
+
+
+def printed(told: Told) -> str:
+    printing = Printing(quiet=False)
+    printing.console = Console(width=100, file=io.StringIO(), force_terminal=False)
+    printing.step(7, told)
+    assert isinstance(printing.console.file, io.StringIO)
+    return printing.console.file.getvalue()
+
+
+def test_a_step_fits_a_terminal_of_a_hundred_columns() -> None:
+    told = Told("agencies", "Five agencies ask", "They see different fields.")
+    address = "澜汀市鹤鸣新区文澜大道123号银杏里3幢2单元1201室"
+    told.show(
+        Table(("", *(f"desk-\n{number}" for number in range(6))), [["address", *[address] * 5, Cell("·", "faint")]])
+    )
+    told.show(Table(("place", "reason"), [["person.csv line 4", "a reason that is long " * 9]], wraps=True))
+    told.check(True, "this holds")
+    told.check(False, "this does not")
+    lines = printed(told).splitlines()
+    assert max(map(cell_len, lines)) <= 100
+    text = "\n".join(lines)
+    assert text.count("澜汀市") == 5
+    assert "".join(text.split()).count("areasonthatislong") == 9
+    assert "✓ this holds" in text
+    assert "✗ this does not" in text
 
 
 # --- the folder -------------------------------------------------------------------------------------------------------
