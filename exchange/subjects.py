@@ -66,14 +66,13 @@ def parse(scheme: str, text: str) -> Subject:
     return Subject(scheme, normal)
 
 
-def holds_identifier(text: str) -> bool:
-    """Whether a valid identifier of any scheme stands somewhere in `text`, in small letters too."""
+def holds_identifier(text: str, kind: Kind | None = None) -> bool:
+    """Whether a valid identifier (of a scheme for this kind) stands somewhere in `text`, in small letters too."""
     capitals = text.upper()
+    schemes = [scheme for scheme in SCHEMES.values() if kind in (None, scheme.kind)]
     starts = range(len(capitals) - _LENGTH + 1)
     windows = (capitals[start : start + _LENGTH] for start in starts)
-    return any(
-        _PLAIN.fullmatch(window) and scheme.check(window) is None for window in windows for scheme in SCHEMES.values()
-    )
+    return any(_PLAIN.fullmatch(window) and scheme.check(window) is None for window in windows for scheme in schemes)
 
 
 # --- the two standards ------------------------------------------------------------------------------------------------

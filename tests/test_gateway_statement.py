@@ -108,6 +108,8 @@ def test_a_header_may_not_differ_from_the_token() -> None:
         (TRACE.replace("00f067aa0ba902b7", "0" * 16), False),
         ("01" + TRACE[2:], False),
         (TRACE + "-x", False),
+        (f"00-110101190001010014{'a' * 14}-{'b' * 16}-01", False),
+        (f"00-110101190001010015{'a' * 14}-{'b' * 16}-01", True),
         ("", False),
     ],
 )
