@@ -8,7 +8,7 @@ ARGS ?=
 
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: demo test test-services test-all lint format types bench services-start services-stop clean
+.PHONY: demo test test-services lint format bench services-start services-stop clean
 
 demo: .venv/.locked  ## a city on this machine: publish, materialise, disclose, verify (ARGS=--once, ARGS=--json)
 	@$(RUN)exchange demo $(ARGS)
@@ -31,7 +31,6 @@ format: .venv/.locked
 	$(RUN)ruff format .
 
 bench: .venv/.locked  ## side-by-side measurements on Kafka and PostgreSQL; ratios in one run
-	$(UV) sync --quiet --locked --python $(PYTHON) --group bench
 	@eval "$$($(RUN)python deploy/local/services.py start --env)" && $(RUN)python -m bench $(ARGS); status=$$?; \
 		$(RUN)python deploy/local/services.py stop; exit $$status
 

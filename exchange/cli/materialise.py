@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Sequence
 from datetime import timedelta
@@ -49,6 +50,9 @@ def materialise(config: Config = CONFIG) -> None:
         signal.signal(number, lambda *_: materialiser.stop())
     if settings.materialise.metrics_port:
         start_http_server(settings.materialise.metrics_port, settings.materialise.metrics_host)
+    # What exists now stays: the collector need not look at it again. It took a fifth of the time of each record.
+    gc.collect()
+    gc.freeze()
     try:
         materialiser.run()
     finally:
