@@ -23,7 +23,7 @@ from exchange.errors import ExchangeError, SettingWrong, SourceRefused, TryLater
 from exchange.publish import CursorFile, Layout, Outcome, Publishing, Reading, Tolerance
 from exchange.registry import HttpRegistry, Registry
 from exchange.settings import Settings, read_secret
-from exchange.wiring import key_maker, open_broker
+from exchange.wiring import client_secret, gateway_url, key_maker, open_broker
 
 log = structlog.get_logger()
 
@@ -214,9 +214,6 @@ def _contract(file: Path, instance: Instance, settings: Settings) -> Contract:
 
 def _registry_here(loaded: Loaded, settings: Settings) -> RegistrySettings:
     """The gateway on this machine, with the client that `exchange init` made for the department's connectors."""
-    from exchange.cli.init import client_secret  # here: a connector at its department has a [registry] of its own
-    from exchange.cli.token import gateway_url
-
     client = f"{loaded.contract.department}-connector"
     secret = client_secret(settings, client)
     if not secret.exists():

@@ -88,6 +88,16 @@ def public_keys(settings: Settings) -> PublicKeys:
     return PublicKeys([signer(settings).public, *(PublicKey.from_pem(pem) for pem in former)])
 
 
+def gateway_url(settings: Settings) -> str:
+    """Where the gateway is, as clients see it."""
+    return settings.gateway.public_url or f"http://{settings.gateway.host}:{settings.gateway.port}"
+
+
+def client_secret(settings: Settings, client_id: str) -> Path:
+    """Where `exchange init` puts the secret of a client of the built-in issuer."""
+    return settings.path(Path("keys/clients")) / client_id
+
+
 def process_name(role: str) -> str:
     """Who owns a partition, for people who look: role, host and process id."""
     return f"{role}@{socket.gethostname()}:{os.getpid()}"

@@ -18,10 +18,11 @@ import pytest
 
 from exchange.agreements import Bundle
 from exchange.audit import AuditStore, PublicKeys, Receipt, verify_receipt
-from exchange.cli.init import client_secret, initialise
+from exchange.cli.init import initialise
 from exchange.cli.policy import apply_policies
 from exchange.errors import AuditUnavailable, PolicyUnavailable, SettingWrong
 from exchange.settings import Settings
+from exchange.wiring import client_secret
 from gateway import trail
 from gateway.parts import create_app, is_loopback
 from gateway.trail import Trail

@@ -15,6 +15,7 @@ from exchange.audit.keys import Signer
 from exchange.cli.options import CONFIG, Config
 from exchange.errors import SettingWrong
 from exchange.settings import Settings
+from exchange.wiring import client_secret
 
 app = typer.Typer()
 
@@ -104,11 +105,6 @@ def write_private(file: Path, content: bytes) -> None:
         handle.write(content)
         handle.flush()
         os.fsync(handle.fileno())
-
-
-def client_secret(settings: Settings, client_id: str) -> Path:
-    """Where `init` puts the secret of a client of the built-in issuer."""
-    return settings.path(Path("keys/clients")) / client_id
 
 
 def _clients(settings: Settings) -> list[Path]:

@@ -7,10 +7,10 @@ from typing import Annotated
 import httpx2
 import typer
 
-from exchange.cli.init import client_secret
 from exchange.cli.options import CONFIG, Config, Json, load, print_json
 from exchange.errors import IssuerUnavailable, SettingWrong
 from exchange.settings import Settings
+from exchange.wiring import client_secret, gateway_url
 
 app = typer.Typer()
 
@@ -28,11 +28,6 @@ def token(
         print_json(answer)
     else:
         typer.echo(answer["access_token"])
-
-
-def gateway_url(settings: Settings) -> str:
-    """Where the gateway is, as clients see it."""
-    return settings.gateway.public_url or f"http://{settings.gateway.host}:{settings.gateway.port}"
 
 
 def fetch(settings: Settings, client: str, scope: str | None = None) -> dict[str, str]:

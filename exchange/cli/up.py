@@ -12,9 +12,9 @@ import typer
 from exchange.cli.options import CONFIG, Config, Json, load, print_json
 from exchange.cli.policy import apply_policies
 from exchange.cli.supervisor import Supervisor, exchange_command
-from exchange.cli.token import gateway_url
 from exchange.errors import OperatorError
 from exchange.settings import Settings
+from exchange.wiring import gateway_url
 
 app = typer.Typer()
 

@@ -26,10 +26,9 @@ from exchange.cli.demo.town import Town
 from exchange.cli.demo.trying import invite
 from exchange.cli.options import Json, print_json
 from exchange.cli.supervisor import Supervisor
-from exchange.cli.token import gateway_url
 from exchange.cli.up import bring_up, commands
 from exchange.clock import system_clock
-from exchange.wiring import open_broker, open_store
+from exchange.wiring import gateway_url, open_broker, open_store
 
 app = typer.Typer()
 

@@ -13,6 +13,7 @@ import httpx2
 
 from exchange.cli import token
 from exchange.settings import Settings
+from exchange.wiring import gateway_url
 
 VIEWS = {"citizen": "/v1/citizens/view", "enterprise": "/v1/enterprises/view"}
 _SHOWN = ("Exchange-Policy", "Exchange-Receipt", "Content-Digest", "Content-Type")
@@ -84,7 +85,7 @@ class Desks:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._http = httpx2.Client(base_url=token.gateway_url(settings), timeout=30)
+        self._http = httpx2.Client(base_url=gateway_url(settings), timeout=30)
         self._tokens: dict[str, str] = {}
 
     def token(self, client: str) -> str:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from exchange.cli.demo.desks import VIEWS, Desks
 from exchange.cli.demo.town import Town
-from exchange.cli.token import gateway_url
+from exchange.wiring import gateway_url
 
 _CLIENT, _PURPOSE, _CASE = "tax-desk", "tax-assessment", "TA-2026-0093"
 
