@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +26,10 @@ class PastReading:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`entries` are the records that stand in the topic by this source; `doubtful` ones may not have reached it."""
+    """`entries` are the records that stand in the topic by this source; `doubtful` ones may not have reached it.
+
+    Where the source goes on is left out: it can hold a row's key, and a table's key may be somebody's number.
+    """
 
     source: str
     topic: str
@@ -35,7 +37,6 @@ class Status:
     next_sequence: int
     entries: int
     doubtful: int
-    position: Mapping[str, str]
     readings: list[PastReading]  # newest first
 
     @property
@@ -70,7 +71,6 @@ def read_status(path: Path, readings: int = 10) -> Status:
             next_sequence=int(state.get("next_sequence", 1)),
             entries=entries,
             doubtful=doubtful,
-            position=dict(db.execute("SELECT name, value FROM position")),
             readings=[
                 PastReading(row[0], row[1], row[2], row[3], Outcome(*row[4:]))
                 for row in db.execute(
