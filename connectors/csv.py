@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -76,11 +77,16 @@ class CsvConnector:
             raise SettingWrong(
                 f"mapping: without a header columns have positions, not names ({self._mapping.names[0]})"
             )
+        read_by = (settings.model_dump_json(include=_READ_BY), contract.schema_text, version("exchange-bus"))
+        self._read_by = digest(*[text.encode("utf-8") for text in read_by])
         self._form = Form(
-            settings.delimiter, settings.quote or None, settings.header, settings.skip_lines, settings.batch_size
+            settings.delimiter,
+            settings.quote or None,
+            settings.header,
+            settings.skip_lines,
+            settings.batch_size,
+            self._read_by if self.keeps is Keeps.KEYS else b"",
         )
-        read_by = settings.model_dump_json(include=_READ_BY)
-        self._read_by = digest(read_by.encode("utf-8"), contract.schema_text.encode("utf-8"))
 
     @property
     def keeps(self) -> Keeps:

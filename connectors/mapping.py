@@ -95,7 +95,9 @@ class Columns:
         self._deleted = deleted
         self._marks = frozenset() if deleted is None else frozenset(map(_mark, deleted[1].values))
         self._contract = contract
-        self._keys = {contract.subject_field, *contract.record_key}
+        keys = {contract.subject_field, *contract.record_key}
+        self._key_fields = [each for each in fields if each[0] in keys]
+        self._key_constants = {name: value for name, value in constants.items() if name in keys}
         self.bound = [(name, at) for name, at, _ in fields]
 
     @property
@@ -122,8 +124,16 @@ class Columns:
 
     def remains(self, cells: Sequence[Any]) -> dict[str, Any]:
         """What can be read of a rejected row: native values, and as they stand those that cannot be converted."""
-        value = self._constants.copy()
-        for name, at, convert in self._fields:
+        return self._constants | self._remains(cells, self._fields)
+
+    def keys(self, cells: Sequence[Any]) -> dict[str, Any]:
+        """The fields of subject and record key alone, as far as the row has them; as they stand if need be."""
+        return self._key_constants | self._remains(cells, self._key_fields)
+
+    @staticmethod
+    def _remains(cells: Sequence[Any], fields: Sequence[tuple[str, int, Convert]]) -> dict[str, Any]:
+        value = {}
+        for name, at, convert in fields:
             if at >= len(cells):
                 continue
             try:
@@ -131,10 +141,6 @@ class Columns:
             except Rejected:
                 value[name] = cells[at]
         return value
-
-    def keys(self, cells: Sequence[Any]) -> dict[str, Any]:
-        """The fields of subject and record key alone, as far as a row that is too short or too long has them."""
-        return {name: part for name, part in self.remains(cells).items() if name in self._keys}
 
     def deleted(self, cells: Sequence[Any]) -> bool:
         """Whether the source marks the row as deleted."""

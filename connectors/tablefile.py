@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
+from typing import Any
 
 from connectors.append import Beginning
 from connectors.delimited import Cells, Dialect, Place, Records
@@ -15,8 +17,10 @@ from connectors.mapping import Columns, FieldMapping, same_name
 from connectors.textfile import Survey, lines
 from exchange.errors import Rejected, SourceRefused
 from exchange.publish import Row
+from exchange.publish.encoding import digest
 
 _SEPARATOR = re.compile(r"\ufeff*\"?sep=(.)\"?[\r\n]*", re.IGNORECASE)
+_NOTHING: Mapping[str, Any] = {}
 _WIDTH_SAMPLE = 200  # records from which the number of columns is taken where no header says it
 
 
@@ -29,6 +33,7 @@ class Form:
     header: bool
     skip: int
     batch: int
+    read_by: bytes = b""  # what decides how a record becomes a row; given for a snapshot, whose rows may be known
 
 
 class TableFile:
@@ -159,10 +164,34 @@ class TableFile:
             return Row({}, where, place, rejected, event_time=modified, line=list(cells))
         if columns.deleted(cells):
             return Row(columns.remains(cells), where, place, deleted=True, event_time=modified)
-        try:
-            return Row(columns.read(cells), where, place, event_time=modified)
-        except Rejected as rejected:
-            return Row(columns.remains(cells), where, place, rejected, event_time=modified)
+        if self._form.read_by:
+            raw = digest(self._form.read_by, "\x1f".join(cells).encode("utf-8", "surrogateescape"))
+            return Row(_NOTHING, where, event_time=modified, unread=_Record(raw, cells, columns, where, modified))
+        return _read(cells, columns, where, modified, place=place)
 
     def _is_header(self, cells: Sequence[str]) -> bool:
         return self._header is not None and [*map(same_name, cells)] == [*map(same_name, self._header)]
+
+
+@dataclass(slots=True)
+class _Record:
+    """A record of a snapshot that was not converted yet (exchange.publish.Unread)."""
+
+    raw: bytes
+    cells: Sequence[str]
+    columns: Columns
+    where: str
+    modified: datetime
+
+    def keys(self) -> Mapping[str, Any]:
+        return self.columns.keys(self.cells)
+
+    def read(self) -> Row:
+        return _read(self.cells, self.columns, self.where, self.modified, raw=self.raw)
+
+
+def _read(cells: Sequence[str], columns: Columns, where: str, modified: datetime, **more: Any) -> Row:
+    try:
+        return Row(columns.read(cells), where, event_time=modified, **more)
+    except Rejected as rejected:
+        return Row(columns.remains(cells), where, rejected=rejected, event_time=modified, **more)

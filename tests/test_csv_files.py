@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from connectors.mapping import Columns
 from connectors.protocol import NotReady
 from exchange.errors import SourceRefused
 from exchange.publish import Batch, Keeps, Outcome
 from exchange.records import Envelope
 from tests.support.contracts import contract, field
 from tests.support.desk import HEADER, TIME, Desk, line
-from tests.support.publishing import citizen
+from tests.support.publishing import MILLIS, NULLABLE_TEXT, citizen
 
 
 @pytest.fixture
@@ -217,3 +218,82 @@ def test_event_time_is_the_field_or_the_time_of_the_file(desk: Desk) -> None:
     desk.read(timeless)
     last = max(desk.bench.deliveries(), key=lambda delivery: Envelope.read(delivery.headers).origin.epoch)
     assert Envelope.read(last.headers).event_time == desk.bench.now - timedelta(seconds=60)
+
+
+# -- rows that are known --
+
+
+@pytest.fixture
+def converted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The identifiers of the rows that were converted whole."""
+    seen: list[str] = []
+    read = Columns.read
+
+    def counted(self: Columns, cells: Sequence[Any]) -> dict[str, Any]:
+        seen.append(cells[0])
+        return read(self, cells)
+
+    monkeypatch.setattr(Columns, "read", counted)
+    return seen
+
+
+def test_a_row_whose_text_is_known_is_not_converted_again(desk: Desk, converted: list[str]) -> None:
+    desk.write(HEADER + line(1) + line(2) + line(3))
+    desk.read()
+    converted.clear()
+    desk.write(HEADER + line(1) + line(2, "乙某") + line(4))
+    assert desk.read() == Outcome(read=3, published=2, unchanged=1, gone=1)
+    assert converted == [citizen(2), citizen(4)]
+    assert set(desk.names()) == {"1", "2", "4"}
+
+
+def test_another_spelling_of_the_same_record_is_known_from_then_on(desk: Desk, converted: list[str]) -> None:
+    desk.write(HEADER + line(1))
+    desk.read()
+    for ending in ("\r\n", "\r\n\r\n"):
+        converted.clear()
+        desk.write(HEADER + line(1, " 甲某 ") + ending)
+        assert desk.read() == Outcome(read=1, unchanged=1)
+    assert converted == []
+
+
+def test_what_may_not_have_reached_the_topic_is_not_taken_for_known(desk: Desk) -> None:
+    desk.write(HEADER + line(1))
+    desk.read()
+    desk.write(HEADER + line(1) + line(2))
+    desk.bench.crash(desk.connector(), "unsent")
+    assert desk.read() == Outcome(read=2, published=1, unchanged=1)
+    assert set(desk.names()) == {"1", "2"}
+
+
+def test_a_known_row_that_comes_twice_is_unchanged_twice_and_with_other_values_a_reject(desk: Desk) -> None:
+    desk.write(HEADER + line(1))
+    desk.read()
+    desk.write(HEADER + line(1) + line(1) + line(1, "乙某"))
+    assert desk.read() == Outcome(read=3, unchanged=2, rejected=1)
+    desk.write(HEADER + line(1, "乙某") + line(1))
+    assert desk.read() == Outcome(read=2, published=1, rejected=1)
+    assert desk.names() == {"1": "乙某"}
+
+
+def test_a_rebuilt_cursor_file_converts_once_and_knows_again(desk: Desk, converted: list[str]) -> None:
+    desk.write(HEADER + line(1) + line(2))
+    desk.read()
+    desk.bench.cursor.unlink()
+    assert desk.read() == Outcome(read=2, unchanged=2)
+    converted.clear()
+    desk.write(HEADER + line(1) + line(2) + "\r\n")
+    assert desk.read() == Outcome(read=2, unchanged=2)
+    assert converted == []
+
+
+def test_another_contract_converts_every_row_again(desk: Desk, converted: list[str]) -> None:
+    desk.write(HEADER + line(1))
+    desk.read()
+    wider = contract(
+        field("name", "string"), field("address", NULLABLE_TEXT, default=None), field("updated_at", MILLIS),
+        field("phone", NULLABLE_TEXT, default=None), event_time="updated_at",
+    )  # fmt: skip
+    converted.clear()
+    assert desk.read(wider).published == 1
+    assert converted == [citizen(1)]

@@ -19,7 +19,7 @@ In reading order:
 from exchange.publish.cursor import CursorFile
 from exchange.publish.publishing import AGAIN, Layout, Publishing, Reading, Tolerance
 from exchange.publish.push import PUSH, PushAnswer, Reason, Unparsed, publish_push, replay
-from exchange.publish.rows import Batch, End, Keeps, Outcome, Row
+from exchange.publish.rows import Batch, End, Keeps, Outcome, Row, Unread
 from exchange.publish.sending import topics
 from exchange.publish.status import Status, read_status
 
@@ -40,6 +40,7 @@ __all__ = [
     "Status",
     "Tolerance",
     "Unparsed",
+    "Unread",
     "publish_push",
     "read_status",
     "replay",

@@ -77,6 +77,11 @@ class CursorFile:
         return self.state("epoch") is None
 
     @property
+    def empty(self) -> bool:
+        """Whether there is no entry at all."""
+        return self._next_id == 1
+
+    @property
     def epoch(self) -> int:
         return int(self.state("epoch") or 0)
 
@@ -176,8 +181,8 @@ class CursorFile:
         with self._transaction():
             self._forget(claimed)
             self._db.executemany(
-                "INSERT OR REPLACE INTO rows (place, key, id, digest, sequence, version, doubtful)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO rows (place, key, id, digest, sequence, version, doubtful, raw)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 entries,
             )
             self._db.executemany(

@@ -43,9 +43,17 @@ class Decider:
         """What to do about these rows. `default_time` is the event time of a row that has none."""
         self._plan = plan = Plan(self._cursor.next_sequence)
         plan.outcome.read = len(rows)
-        prepared = [self._prepare(row) for row in rows]
+        recognised = self._recognise(rows)
+        prepared = [
+            (row, recognised[number], None) if number in recognised else self._prepare(row)
+            for number, row in enumerate(rows)
+        ]
         self._look_up(prepared)
-        for row, place, found in prepared:
+        for number, (row, place, found) in enumerate(prepared):
+            if number in recognised and self._is_known(place):
+                continue
+            if number in recognised:  # the second row of its key in this batch
+                row, place, found = self._prepare(row)
             moment = row.event_time or default_time
             if isinstance(found, Encoded):
                 self._tell(row, place, found, moment)
@@ -74,9 +82,33 @@ class Decider:
 
     # -- preparation --
 
+    def _recognise(self, rows: Sequence[Row]) -> dict[int, str]:
+        """By number, the places of those unread rows of a snapshot whose source is the one of the entry there."""
+        if self._keeps is not Keeps.KEYS or self._cursor.empty:
+            return {}
+        places: dict[int, str] = {}
+        for number, row in enumerate(rows):
+            if row.unread is not None:
+                whom = self._encoder.identity(row.unread.keys())
+                if whom is not None and whom.message_key is not None:
+                    places[number] = whom.message_key.decode("ascii")
+        known = self._cursor.rows.at(list(set(places.values())))
+        return {number: place for number, place in places.items() if _recognised(known.get(place), rows[number])}
+
+    def _is_known(self, place: str) -> bool:
+        """Count a recognised row as unchanged; not the second one of its key, whose value must be looked at."""
+        (entry,) = self._known[place]
+        if entry.id in self.told:
+            return False
+        self.told.add(entry.id)
+        self._plan.outcome.unchanged += 1
+        return True
+
     def _prepare(self, row: Row) -> tuple[Row, str, Encoded | Rejected | Identity | None]:
         """The row, its place in the cursor file, and what it holds: a record, a reason, or whom it deletes."""
         found: Encoded | Rejected | Identity | None
+        if row.unread is not None:
+            row = row.unread.read()
         if row.rejected is not None:
             found = row.rejected
         elif row.deleted:
@@ -124,6 +156,8 @@ class Decider:
                 if entry.key != key:
                     self._leave(entry, found.version, moment)
         if own is not None and own.digest == found.digest and not own.doubtful:
+            if own.raw != row.raw:  # the same record from another spelling: known by it from now on
+                self._write(own, own._replace(raw=row.raw))
             self.told.add(own.id)
             self._plan.outcome.unchanged += 1
             return
@@ -134,7 +168,7 @@ class Decider:
         else:
             sequence = self._plan.number()
             id_ = own.id if own is not None else self._cursor.new_id()
-            self._write(own, Entry(place, key, id_, found.digest, sequence, found.version))
+            self._write(own, Entry(place, key, id_, found.digest, sequence, found.version, raw=row.raw))
         self.told.add(self._known[place][-1].id)
         self._plan.outcome.published += 1
         self._plan.messages.append(
@@ -277,3 +311,13 @@ class Decider:
                 present[:] = [other for other in present if other.id != entry.id]
         if new is not None:
             self._known[new.place].append(new)
+
+
+def _recognised(entries: Sequence[Entry] | None, row: Row) -> bool:
+    return (
+        entries is not None
+        and row.unread is not None
+        and entries[0].raw == row.unread.raw
+        and entries[0].digest is not None
+        and not entries[0].doubtful
+    )

@@ -24,6 +24,7 @@ CREATE TABLE rows (
     sequence INTEGER NOT NULL,
     version INTEGER,
     doubtful INTEGER NOT NULL DEFAULT 0,
+    raw BLOB,                           -- digest of the source's row, where the connector gives one
     PRIMARY KEY (place, key)
 ) WITHOUT ROWID;
 CREATE TABLE rejects (
@@ -38,7 +39,7 @@ CREATE TABLE readings (
     rejected INTEGER NOT NULL, gone INTEGER NOT NULL
 );
 """
-_ENTRY = "SELECT place, key, id, digest, sequence, version, doubtful FROM rows"
+_ENTRY = "SELECT place, key, id, digest, sequence, version, doubtful, raw FROM rows"
 
 
 class Entry(NamedTuple):
@@ -51,6 +52,7 @@ class Entry(NamedTuple):
     sequence: int
     version: int | None
     doubtful: bool = False
+    raw: bytes | None = None
 
     @property
     def message_key(self) -> bytes:

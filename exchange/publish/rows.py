@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from exchange.errors import Rejected
 
@@ -28,6 +28,20 @@ class Keeps(StrEnum):
     FLIGHT = "flight"
 
 
+class Unread(Protocol):
+    """A row that was not converted yet. `raw` is a digest of everything that its record is made from."""
+
+    raw: bytes
+
+    def keys(self) -> Mapping[str, Any]:
+        """The fields of subject and record key alone, as far as they can be read."""
+        ...
+
+    def read(self) -> Row:
+        """The whole row."""
+        ...
+
+
 @dataclass(slots=True)
 class Row:
     """One row of a source.
@@ -38,6 +52,9 @@ class Row:
     (Keeps.KEYS needs none: there the message key does). `deleted` says that the source marks the row as deleted.
     `event_time` (aware) stands in where the contract has no event time field. `line` is what a reject shows of a row
     that could not be divided into fields.
+
+    A row of a snapshot may come `unread`, so that one which is known costs little; its `value` is empty then. `raw` is
+    the digest of what such a row was read from.
     """
 
     value: Mapping[str, Any]
@@ -47,6 +64,8 @@ class Row:
     deleted: bool = False
     event_time: datetime | None = None
     line: Sequence[str] | str | None = None
+    raw: bytes | None = None
+    unread: Unread | None = None
 
 
 @dataclass(frozen=True, slots=True)
