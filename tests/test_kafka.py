@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaError, Producer
@@ -285,6 +286,23 @@ def own_servers(own_kafka: LocalServices) -> str:
     return own_kafka.start("kafka")
 
 
+def stop(pid: int) -> None:
+    """Stop a process, and wait until each of its threads has stopped: on a busy machine some go on for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = Path(f"/proc/{pid}/task")
+    end = time.monotonic() + 10
+    while any(state(task / "stat") not in "TtZX" for task in tasks.iterdir()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def state(stat: Path) -> str:
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0]
+    except OSError:  # the thread has ended
+        return "X"
+
+
 @pytest.mark.services
 def test_a_broker_that_hangs_is_unavailable_and_what_it_stored_late_is_a_repeat(
     own_kafka: LocalServices, own_servers: str
@@ -296,7 +314,7 @@ def test_a_broker_that_hangs_is_unavailable_and_what_it_stored_late_is_a_repeat(
     publisher = broker.publisher()
     publisher.publish(topic, [message("k", "0")])
     pid = own_kafka.pid("kafka")
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     try:
         started = time.monotonic()
         with pytest.raises(BrokerUnavailable):
@@ -360,7 +378,7 @@ def test_a_feed_closes_while_the_broker_is_away(own_kafka: LocalServices, own_se
     feed = broker.feed("g" + topic, [topic], owner)
     poll_until(feed, lambda: len(owner.owned) == 2)
     pid = own_kafka.pid("kafka")
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     try:
         started = time.monotonic()
         feed.committed({(topic, 0): 0})
