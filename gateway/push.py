@@ -10,7 +10,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from exchange.agreements import Bundle, Client
@@ -68,7 +68,8 @@ class Pushing:
         if claim.state is ClaimState.DONE and claim.answer is not None:
             return claim.answer.encode()
         try:
-            answer = self._produce(push, contract, schema_id, claim.epoch, claim.first_sequence)
+            claimed = replace(push, received=claim.received)  # a retry says again what may be in the topic already
+            answer = self._produce(claimed, contract, schema_id, claim.epoch, claim.first_sequence)
         except Exception:
             self._ledger.release(client, key)
             raise

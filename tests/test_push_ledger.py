@@ -26,7 +26,7 @@ def claim(ledger: PushLedger, **changes: object) -> Claim:
 
 def test_sequences_follow_each_other(ledger: PushLedger) -> None:
     epoch = ledger.epoch()
-    assert claim(ledger) == Claim(ClaimState.NEW, epoch, 1)
+    assert claim(ledger) == Claim(ClaimState.NEW, epoch, 1, NOW)
     assert ledger.next_sequences(3) == (epoch, 6)
     assert claim(ledger, key="k2", lines=1).first_sequence == 9
     assert claim(ledger, client="market-office").first_sequence == 10, "clients do not see each other's keys"
@@ -36,7 +36,7 @@ def test_a_finished_push_is_answered_again(stores: Stores, ledger: PushLedger) -
     first = claim(ledger)
     assert ledger.finish("tax-office", "k", '{"accepted":5}') == '{"accepted":5}'
     again = claim(PushLedger(stores.open().engine, stores.clock))
-    assert again == Claim(ClaimState.DONE, first.epoch, first.first_sequence, '{"accepted":5}')
+    assert again == Claim(ClaimState.DONE, first.epoch, first.first_sequence, NOW, '{"accepted":5}')
 
 
 @pytest.mark.parametrize("changes", [{"digest": "e"}, {"contract": "tax.enterprise"}])
@@ -60,7 +60,7 @@ def test_after_a_crash_the_retry_has_the_same_sequences(stores: Stores, ledger: 
     first = claim(ledger)
     stores.clock.move(seconds=10)
     again = claim(ledger)
-    assert again == Claim(ClaimState.RETRY, first.epoch, first.first_sequence)
+    assert again == Claim(ClaimState.RETRY, first.epoch, first.first_sequence, NOW)
     with pytest.raises(Conflict):
         claim(ledger)  # the retry has a lease of its own
     assert ledger.next_sequences(1)[1] == 6, "no new ones were given"
@@ -78,7 +78,7 @@ def test_the_answer_that_came_first_stays(stores: Stores, ledger: PushLedger) ->
 def test_a_released_claim_can_be_retried_at_once(ledger: PushLedger) -> None:
     first = claim(ledger)
     ledger.release("tax-office", "k")
-    assert claim(ledger) == Claim(ClaimState.RETRY, first.epoch, first.first_sequence)
+    assert claim(ledger) == Claim(ClaimState.RETRY, first.epoch, first.first_sequence, NOW)
 
 
 def test_fifty_at_once_have_one_claim(stores: Stores) -> None:
@@ -127,7 +127,9 @@ def test_a_key_is_kept_seven_days(stores: Stores, ledger: PushLedger) -> None:
     assert claim(ledger).state is ClaimState.DONE
     assert ledger.purge() == 0
     stores.clock.move(seconds=1)
-    assert claim(ledger, digest="another body") == Claim(ClaimState.NEW, ledger.epoch(), 6), "a new life"
+    assert claim(ledger, digest="another body") == Claim(ClaimState.NEW, ledger.epoch(), 6, stores.clock.now), (
+        "a new life"
+    )
     stores.clock.move(days=8)
     assert ledger.purge() == 1
 
@@ -141,7 +143,7 @@ def test_a_restore_renews_the_epoch_but_not_that_of_a_claim(stores: Stores, ledg
     first = claim(ledger)
     stores.clock.move(minutes=1)
     assert ledger.renew_epoch() == first.epoch + 60
-    assert claim(ledger) == Claim(ClaimState.RETRY, first.epoch, first.first_sequence)
+    assert claim(ledger) == Claim(ClaimState.RETRY, first.epoch, first.first_sequence, NOW)
     assert ledger.next_sequences(1) == (first.epoch + 60, 1)
     stores.clock.now -= timedelta(days=1)
     assert ledger.renew_epoch() == first.epoch + 61, "also where the clock went back"

@@ -33,11 +33,15 @@ class ClaimState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The sequences of a push: `first_sequence` is that of line 0, of the source epoch `epoch`."""
+    """The sequences of a push: `first_sequence` is that of line 0, of the source epoch `epoch`.
+
+    `received` is when it was claimed first. What a push produces holds this time, so that a retry says the same again.
+    """
 
     state: ClaimState
     epoch: int
     first_sequence: int
+    received: datetime
     answer: str | None = None
 
 
@@ -80,18 +84,18 @@ class PushLedger:
             if inserted is not None:
                 epoch, first = _take_sequences(connection, lines)
                 connection.execute(claims.update().where(here).values(epoch=epoch, first_sequence=first))
-                return Claim(ClaimState.NEW, epoch, first)
+                return Claim(ClaimState.NEW, epoch, first, now)
             found = connection.execute(sa.select(claims).where(here).with_for_update()).one_or_none()
             if found is None:  # purged at this very moment
                 raise Conflict("this Idempotency-Key has just come to its end; send the request again")
             if (found.digest, found.contract) != (digest, contract):
                 raise Unprocessable("this Idempotency-Key was used for another body or another contract")
             if found.answer is not None:
-                return Claim(ClaimState.DONE, found.epoch, found.first_sequence, found.answer)
+                return Claim(ClaimState.DONE, found.epoch, found.first_sequence, found.claimed_at, found.answer)
             if found.lease_until > now:
                 raise Conflict("a request with this Idempotency-Key is being worked on; retry in a few seconds")
             connection.execute(claims.update().where(here).values(lease_until=lease))
-            return Claim(ClaimState.RETRY, found.epoch, found.first_sequence)
+            return Claim(ClaimState.RETRY, found.epoch, found.first_sequence, found.claimed_at)
 
     def finish(self, client: str, key: str, answer: str) -> str:
         """Store the answer to a claim; the one that was stored first is returned, and is what must be answered."""
