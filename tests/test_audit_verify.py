@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -146,6 +147,29 @@ def test_a_clean_stop_leaves_nothing_uncovered(store: AuditStore, topic: Topic) 
     sealer.close()
     assert verified(store, topic.notes).uncovered == 0
     assert new_sealer(store, topic).step() is None  # and the slot is free
+
+
+def test_a_clean_stop_soon_after_a_kill_leaves_nothing_uncovered(store: AuditStore, topic: Topic) -> None:
+    killed = new_sealer(store, topic)
+    write(store, "gateway-1", 1)
+    assert killed.step() == 1  # and never again: it keeps the slot
+    sealer = new_sealer(store, topic, interval_s=60.0)
+    sealer.start()
+    write(store, "gateway-1", 1)
+    sealer.close()
+    assert verified(store, topic.notes).uncovered == 0
+
+
+def test_a_stop_does_not_wait_for_a_sealer_that_lives(store: AuditStore, topic: Topic) -> None:
+    living = new_sealer(store, topic, interval_s=0.02)
+    assert living.step() is None
+    living.start()
+    other = new_sealer(store, topic, patience_s=10.0, interval_s=60.0)
+    other.start()
+    began = time.monotonic()
+    other.close()
+    assert time.monotonic() - began < 8
+    living.close()
 
 
 def test_a_tree_that_was_changed_is_never_signed(sealed: tuple[AuditStore, Topic, list[Receipt]]) -> None:

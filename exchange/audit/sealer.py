@@ -107,8 +107,12 @@ class Sealer:
         while not stopping:
             stopping = self._stop.wait(self._interval)
             try:
+                if stopping and self._slot.epoch is None:
+                    self._slot.take()  # that of one that was killed is not free before its patience has ended
                 while self.step() is not None:
                     pass
+            except Fenced:
+                pass  # a living process seals, our last entries too
             except ExchangeError as error:
                 self._log.warning("no checkpoint", reason=str(error))
         try:
