@@ -161,15 +161,17 @@ class CsvConnector:
         yield Batch((), {SNAPSHOT: applied}, End(as_of, whole=True), progress=1.0)
 
     def _append(self, found: Sequence[Found], position: Mapping[str, str]) -> Iterator[Batch]:
-        known = Known(position)
+        known, nothing_new = Known(position), True
         for file in found:
             survey = self._files.survey(file, self._settings.codec)
             start = known.beginning(file, survey)
             if start is not None and start.offset == survey.size:
                 continue
+            nothing_new = False
             with closing(TableFile(file, survey, self._form, self._mapping, start)) as table:
                 for rows in table.batches():
                     yield Batch(rows, known.moved(start, table.reached()), progress=table.offset / survey.size)
                 table.unchanged()
                 yield Batch((), known.moved(start, table.reached()), notes=(f"{file.name} was read to its end",))
-        yield Batch((), end=End(max(file.modified for file in found)), progress=1.0)
+        notes = ("nothing new: every file is known by its content",) if nothing_new else ()
+        yield Batch((), end=End(max(file.modified for file in found)), progress=1.0, notes=notes)

@@ -41,6 +41,8 @@ from exchange.errors import Rejected, SourceRefused
 from exchange.publish import AGAIN, Batch, End, Keeps, Row
 from exchange.settings import SecretReference, read_secret
 
+_SAFE_FOR = timedelta(minutes=1)  # how long a look at all update times holds: it goes through the whole table
+
 
 class SqlSettings(Instance):
     """The settings of a sql instance."""
@@ -81,6 +83,8 @@ class SqlConnector:
         if settings.password is not None:
             password = read_secret("password", settings.password, root).decode("utf-8").strip()
         self._source = Source(open_engine(url, password, root), settings.table, settings.query, clock)
+        self._opened: Table | None = None
+        self._safe_until: datetime | None = None
 
     @property
     def keeps(self) -> Keeps:
@@ -131,8 +135,10 @@ class SqlConnector:
     # -- inside --
 
     def _table(self, connection: sa.Connection) -> Table:
-        settings = self._settings
-        return Table.open(connection, self._source, settings.updated_at, settings.key_columns, self._mapping)
+        if self._opened is None:
+            at, key = self._settings.updated_at, self._settings.key_columns
+            self._opened = Table.open(connection, self._source, at, key, self._mapping)
+        return self._opened
 
     def _times(self, connection: sa.Connection, table: Table, now: datetime) -> UpdateTime | None:
         """How the update times are read; None if no row has one. Raises SourceRefused if that cannot be done safely."""
@@ -141,8 +147,10 @@ class SqlConnector:
             return None
         settings = self._settings
         kind = update_time(sample, settings.updated_at_format, self._zone, table.at)
-        refuse_unsafe(kind, self._zone, settings.timezone, table.at, now, settings.safety_lag)
-        table.refuse_mixed(connection, kind)
+        if self._safe_until is None or now >= self._safe_until:
+            refuse_unsafe(kind, self._zone, settings.timezone, table.at, now, settings.safety_lag)
+            table.refuse_mixed(connection, kind)
+            self._safe_until = now + _SAFE_FOR
         return kind
 
     def _pages(
