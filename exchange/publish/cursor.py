@@ -17,7 +17,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 READINGS_KEPT = 200
 _CACHE_KIB = 64 * 1024
 _WAL_PAGES = 8_000
+_WAL_KEPT = 1024 * 1024  # bytes of its log that a file at rest may have
 
 _COUNTS = [part.name for part in fields(Outcome)]
 
@@ -236,6 +237,7 @@ class CursorFile:
                 "UPDATE readings SET ended = ?, as_of = ?, note = ? WHERE id = ?",
                 (rfc3339(ended), rfc3339(as_of) if as_of else None, note, self._reading),
             )
+        self._shrink_log()
 
     def learned_is_seen(self) -> None:
         """Every learned entry has been claimed or deleted: look for them no more."""
@@ -277,6 +279,13 @@ class CursorFile:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+    def _shrink_log(self) -> None:
+        """After a reading that wrote much: SQLite itself keeps the log's size for the next one, 30 MiB beside 2."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        with suppress(FileNotFoundError):
+            if log.stat().st_size > _WAL_KEPT:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def _forget(self, entries: Iterable[Entry]) -> None:
         self._db.executemany("DELETE FROM rows WHERE place = ? AND key = ?", [(e.place, e.key) for e in entries])

@@ -109,7 +109,13 @@ class Encoder:
             shown: Any = None if self._sealed else line
         else:
             types = {name: field.type for name, field in self.contract.fields.items()}
-            shown = {name: form(part, types.get(name)) for name, part in value.items() if name not in self._sealed}
+            if self._sealed:  # a sealed value can stand under a wrong name, or inside a member that nobody knows
+                value = {
+                    name: part
+                    for name, part in value.items()
+                    if name in types and name not in self._sealed and not isinstance(part, Mapping | list)
+                }
+            shown = {name: form(part, types.get(name)) for name, part in value.items()}
         if shown is None:
             return None
         text = canonical(_printable(shown))

@@ -185,7 +185,7 @@ def _postgres_meaning(error: psycopg.Error) -> ExchangeError:
     if state is None or state.startswith("25"):  # the connection is gone; the transaction was cut or is read-only
         return StoreUnavailable(f"PostgreSQL {state or 'connection lost'}: {type(error).__name__}")
     if isinstance(error, (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)):
-        return SchemaOutdated("a table or column is missing; `exchange init` or `exchange up` migrates")
+        return SchemaOutdated("a table or column is missing; `exchange policy apply` or `exchange up` migrates")
     return StoreRefused(f"PostgreSQL {state}: {type(error).__name__}")
 
 
@@ -212,7 +212,7 @@ def _sqlite_meaning(error: Exception) -> ExchangeError:
     if "_".join(name.split("_")[:2]) in _SQLITE_LATER:
         return StoreUnavailable(f"{name}: {error}")
     if name == "SQLITE_ERROR" and str(error).startswith(("no such table", "no such column")):
-        return SchemaOutdated("a table or column is missing; `exchange init` or `exchange up` migrates")
+        return SchemaOutdated("a table or column is missing; `exchange policy apply` or `exchange up` migrates")
     return StoreRefused(name)
 
 
@@ -263,7 +263,9 @@ def migrate(engine: sa.Engine, lineage: Lineage) -> bool:
 def check(engine: sa.Engine, lineage: Lineage) -> None:
     """Raise SchemaOutdated unless the database stands at the newest migration; StoreUnavailable if it is away."""
     if _behind(engine, lineage):
-        raise SchemaOutdated(f"the {lineage.name}'s tables are older; `exchange init` or `exchange up` migrates")
+        raise SchemaOutdated(
+            f"the {lineage.name}'s tables are older; `exchange policy apply` or `exchange up` migrates"
+        )
 
 
 def _behind(engine: sa.Engine, lineage: Lineage) -> bool:

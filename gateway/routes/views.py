@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from exchange.disclosure import Disclosure, ViewRequest
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,6 +16,7 @@ from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from exchange.agreements import Bundle
+from exchange.disclosure import Disclosure, ViewRequest
 from exchange.subjects import SCHEMES, holds_identifier, parse
 from gateway.bodies import json_body
 from gateway.identity import Identity
