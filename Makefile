@@ -8,7 +8,7 @@ ARGS ?=
 
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: demo test test-services lint format bench services-start services-stop clean
+.PHONY: demo test test-services lint format bench volume services-start services-stop clean
 
 demo: .venv/.locked  ## a city on this machine: publish, materialise, disclose, verify (ARGS=--once, ARGS=--json)
 	@$(RUN)exchange demo $(ARGS)
@@ -33,6 +33,9 @@ format: .venv/.locked
 bench: .venv/.locked  ## side-by-side measurements on Kafka and PostgreSQL; ratios in one run
 	@eval "$$($(RUN)python deploy/local/services.py start --env)" && $(RUN)python -m bench $(ARGS); status=$$?; \
 		$(RUN)python deploy/local/services.py stop; exit $$status
+
+volume: .venv/.locked  ## a city of 100,000 through all of `exchange up`: time, memory, disk
+	@$(RUN)python -m bench.volume $(ARGS)
 
 services-start: .venv/.locked  ## Apache Kafka and PostgreSQL on loopback, for trying
 	@$(RUN)python deploy/local/services.py start --env --product
