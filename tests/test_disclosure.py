@@ -126,6 +126,37 @@ async def test_unknown_and_forbidden_are_refused_alike_and_nothing_is_read(city:
     assert {**first, "subject": None} == {**second, "subject": None}
 
 
+HIDDEN = ["civil.case_file", "health.record", "market.penalty", "civil.no_such"]  # withheld, foreign, of firms, none
+
+
+async def test_unknown_and_forbidden_run_the_same_statements(city: City) -> None:
+    told = set()
+    for subject in (ZHANG, STRANGER):
+        for name in HIDDEN:
+            for narrowed in (
+                {"contracts": [name]},
+                {"fields": [f"{name}.secret"]},
+                {"after": {name: "x"}, "fields": [name]},
+            ):
+                document, view, _ = await city.ask(subject=subject, **narrowed)
+                assert document["not_available"] == [*narrowed.get("contracts", narrowed.get("fields"))]
+                told.add(view.body.replace(name.encode(), b"").replace(b".secret", b""))
+    assert len(told) == 1
+    assert city.reader.read == []  # the store is not asked about what is not permitted
+    entries = city.entries()
+    for entry in entries:
+        del entry["subject"]
+    assert all(entry == entries[0] for entry in entries)
+
+    read = []
+    for subject in (ZHANG, STRANGER):
+        await city.ask(subject=subject)
+        await city.ask(subject=subject, contracts=["civil.person", *HIDDEN])
+        read.append(city.reader.read)
+        city.reader.read = []
+    assert read[0] == read[1] == [[("civil.person", 1)]] * 2
+
+
 async def test_a_policy_that_cannot_be_evaluated_refuses_as_an_error(
     city: City, monkeypatch: pytest.MonkeyPatch
 ) -> None:
