@@ -1,12 +1,15 @@
 """Logs: one line an event, to standard error; JSON for machines, plain for a person.
 
-What is personal is never logged on purpose; the processor below drops it where somebody does by mistake.
+What is personal is never logged on purpose; the processor below drops it where somebody does by mistake. An error that
+nobody expected is told by its class and by where it rose: its text, and a traceback with it, can hold any value.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
+import traceback
 from collections.abc import MutableMapping
 from typing import Any, Literal
 
@@ -26,6 +29,51 @@ def drop_personal(_logger: Any, _method: str, event: MutableMapping[str, Any]) -
     return event
 
 
+def where(error: BaseException) -> list[str]:
+    """Where an error rose: file, line and function of the innermost calls, the last one last."""
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    return [f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} {frame.name}" for frame in frames]
+
+
+def unexpected(error: BaseException, **facts: Any) -> None:
+    """Log an error that nobody expected, without its text."""
+    if not structlog.is_configured():
+        configure("console")
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    structlog.get_logger().error("unexpected error", **facts, error=name, at=where(error))
+
+
+def guard() -> None:
+    """From now on whatever is raised in a thread, or logged by a library, is written in our form. Once in a process."""
+    threading.excepthook = _in_thread
+    logging.getLogger().addHandler(_Library())
+
+
+def _in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+        unexpected(args.exc_value, thread=args.thread.name if args.thread else None)
+
+
+class _Library(logging.Handler):
+    """What a library logs: the first line of its message, before anything is put into it, and what was raised.
+
+    What stands under our own name is librdkafka's word on its brokers, and is shown whole.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        ours = record.name.startswith("exchange.")
+        said = (record.getMessage() if ours else str(record.msg)).strip().split("\n", 1)[0]
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            unexpected(error, library=record.name, said=said)
+        else:
+            structlog.get_logger().warning("a library warns", library=record.name, said=said)
+
+
 def configure(form: Literal["json", "console"], level: str = "info") -> None:
     """Set up structlog for this process. Called once, by a command."""
     renderer: Any = (
@@ -39,7 +87,6 @@ def configure(form: Literal["json", "console"], level: str = "info") -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             drop_personal,
-            structlog.processors.format_exc_info,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exchange.errors import ExchangeError
+from exchange.logs import unexpected
 from exchange.metrics import REQUESTS
 from gateway.problems import BodyTooLarge, HeadersTooLarge, TooSlow, render
 
@@ -182,7 +182,7 @@ class Edge:
         except ClientDisconnect:
             pass  # nobody is there to be answered
         except Exception as error:  # noqa: BLE001  nothing that goes wrong inside may leave with its text
-            report(error, answer.request_id)
+            unexpected(error, request_id=answer.request_id)
             await self._fail(answer, error)
         finally:
             self._close(answer, self._clock() - started)
@@ -253,17 +253,6 @@ def note(scope: Scope, **facts: Any) -> None:
     """Add facts to the request's log line. Never anything that was sent, but names out of our own lists."""
     notes: dict[str, Any] = scope[NOTES]
     notes.update(facts)
-
-
-def report(error: Exception, request_id: str) -> None:
-    """Log an error that nobody expected: its class and where it rose, never its text, which can hold what was sent."""
-    frames = traceback.extract_tb(error.__traceback__)
-    log.error(
-        "unexpected error",
-        request_id=request_id,
-        error=f"{type(error).__module__}.{type(error).__qualname__}",
-        at=[f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} {frame.name}" for frame in frames[-8:]],
-    )
 
 
 def security_headers(overrides: Mapping[str, str]) -> dict[str, str]:

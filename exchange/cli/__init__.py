@@ -18,6 +18,7 @@ from importlib.metadata import entry_points
 
 import typer
 
+from exchange import logs
 from exchange.cli.options import exit_status
 from exchange.errors import ExchangeError
 
@@ -58,6 +59,7 @@ def build(only: str | None = None) -> typer.Typer:
 
 def main() -> None:
     """Run the command line; print an error as one line and exit with its status."""
+    logs.guard()
     try:
         build(sys.argv[1] if len(sys.argv) > 1 else None)()
     except ExchangeError as error:
@@ -65,6 +67,9 @@ def main() -> None:
         sys.exit(exit_status(error))
     except BrokenPipeError:
         sys.exit(0)
+    except Exception as error:  # noqa: BLE001  a defect; a traceback would show values
+        logs.unexpected(error)
+        sys.exit(70)  # EX_SOFTWARE
 
 
 def _installed() -> Mapping[str, Callable[[], typer.Typer]]:
