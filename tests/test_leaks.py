@@ -38,8 +38,6 @@ AT_ONCE = 6
 @pytest.fixture(
     params=[
         "here",
-        pytest.param("apart", marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
-        pytest.param("apart, kafka and postgresql", marks=[pytest.mark.services, pytest.mark.timeout(600)]),
     ]
 )
 def town(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Town]:
