@@ -206,7 +206,7 @@ class SqlConnector:
         try:
             return Row(columns.read(row), where, place, event_time=event_time)
         except Rejected as rejected:
-            return Row(columns.remains(row), where, place, rejected, event_time=event_time)
+            return Row(columns.remains(row), where, place, rejected.kept(), event_time=event_time)
 
 
 def _untimed(table: Table, rows: int) -> Sequence[str]:

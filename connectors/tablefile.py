@@ -194,4 +194,4 @@ def _read(cells: Sequence[str], columns: Columns, where: str, modified: datetime
     try:
         return Row(columns.read(cells), where, event_time=modified, **more)
     except Rejected as rejected:
-        return Row(columns.remains(cells), where, rejected=rejected, event_time=modified, **more)
+        return Row(columns.remains(cells), where, rejected=rejected.kept(), event_time=modified, **more)

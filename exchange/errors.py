@@ -36,6 +36,14 @@ class Rejected(PublisherError):
         self.reason = reason
         self.field = field
 
+    def kept(self) -> Rejected:
+        """The same without the frames that it passed through, for whoever keeps it as a value.
+
+        They would keep it in return, and all rows of its batch with them, until the cyclic collector comes by.
+        """
+        self.__traceback__ = self.__context__ = self.__cause__ = None
+        return self
+
 
 class InvalidIdentifier(Rejected):
     """The identifier does not pass the check of its scheme"""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
 
 from connectors.protocol import Weight
 from exchange.errors import SettingWrong, SourceRefused
-from exchange.publish import Outcome
+from exchange.publish import Outcome, Row
 from tests.support.desk import HEADER, TIME, Desk, line
 from tests.support.publishing import citizen
 
@@ -41,6 +42,20 @@ def test_a_second_header_with_a_mark_in_mid_file_is_one_reject(desk: Desk) -> No
     assert desk.read() == Outcome(read=4, published=3, rejected=1)
     assert desk.reasons() == [("people.csv line 3 (record 2)", None, "a second header line in the middle of the file")]
     assert set(desk.names()) == {"1", "2", "3"}
+
+
+def test_a_rejected_line_keeps_no_rows_in_memory(desk: Desk) -> None:
+    wrong = f"{citizen(7)},甲某,,no time\r\n"  # the connector sets it aside
+    unknown = f"{citizen(8)[:-1]}?,甲某,,{TIME}\r\n"  # the contract's check does
+    desk.write(HEADER + "".join(line(number) for number in range(10, 60)) + wrong + unknown)
+    gc.collect()
+    before = sum(isinstance(one, Row) for one in gc.get_objects())
+    gc.disable()
+    try:
+        assert desk.read().rejected == 2
+        assert sum(isinstance(one, Row) for one in gc.get_objects()) == before
+    finally:
+        gc.enable()
 
 
 def test_one_chinese_name_behind_much_ascii_decides_for_gb18030(desk: Desk) -> None:

@@ -28,6 +28,7 @@ from exchange.errors import (
 )
 from exchange.publish import Batch, CursorFile, End, Keeps, Outcome, Row, Tolerance, read_status
 from exchange.publish.encoding import Encoder, form, shape
+from exchange.publish.entries import Entry
 from exchange.publish.plan import Marks
 from exchange.publish.text import normal, normal_value
 from exchange.records import Envelope, Message, Origin
@@ -203,6 +204,19 @@ def test_the_status_says_what_became_of_the_rows(bench: Bench) -> None:
     assert status.complete is not None
     assert str(status.complete.outcome) == "3 rows in = 2 published + 0 unchanged + 0 deleted + 1 rejected"
     assert status.document()["readings"][1]["outcome"]["rejected"] == 1
+
+
+def test_a_file_at_rest_keeps_no_large_log(tmp_path: Path) -> None:
+    path = tmp_path / "cursor.db"
+    log = path.with_name("cursor.db-wal")
+    with closing(CursorFile(path)) as cursor:
+        cursor.open_reading(NOW)
+        entries = [Entry(f"k1.{number:022}", "", cursor.new_id(), bytes(16), number, None) for number in range(20_000)]
+        cursor.write(entries, [], 20_000)
+        assert log.stat().st_size > 1024 * 1024
+        cursor.close_reading(NOW, as_of=NOW, note=None)
+        assert log.stat().st_size < 64 * 1024
+        assert read_status(path).entries == 20_000
 
 
 def test_waiting_for_the_broker_ends_when_the_process_is_stopped(bench: Bench) -> None:

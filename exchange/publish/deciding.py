@@ -119,7 +119,7 @@ class Decider:
             try:
                 found = self._encoder.encode(row.value)
             except Rejected as rejected:
-                found = rejected
+                found = rejected.kept()
         if self._keeps is not Keeps.KEYS:
             return row, row.place, found
         if isinstance(found, Encoded):
