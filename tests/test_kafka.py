@@ -7,12 +7,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from confluent_kafka import KafkaError, Producer
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, OffsetSpec
 
 from exchange.errors import BrokerUnavailable, ExchangeError, Fenced, OperatorError, SettingWrong, TopicChanged
 from exchange.kafka import KafkaBroker, admin, client
@@ -83,6 +85,47 @@ def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1"):
             call()
         assert time.monotonic() - started < 5
+
+
+Offsets = dict[TopicPartition, Future[object]]
+
+
+class Leaderless:
+    """An AdminClient whose topics say `code` to the first question and answer the second."""
+
+    code = 0
+
+    def __init__(self, _: object) -> None:
+        self.asked = 0
+
+    def list_offsets(
+        self, asked: dict[TopicPartition, OffsetSpec], **_: object
+    ) -> dict[TopicPartition, Future[object]]:
+        self.asked += 1
+        answers: dict[TopicPartition, Future[object]] = {place: Future() for place in asked}
+        for answer in answers.values():
+            if self.asked == 1:
+                answer.set_exception(KafkaException(KafkaError(self.code)))
+            else:
+                answer.set_result(SimpleNamespace(offset=7))
+        return answers
+
+
+@pytest.mark.parametrize(
+    "code",
+    [KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.FENCED_LEADER_EPOCH, KafkaError.NOT_LEADER_FOR_PARTITION],
+)
+def test_a_leader_that_is_only_beginning_is_asked_again(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    monkeypatch.setattr(Leaderless, "code", code)
+    monkeypatch.setattr(admin, "AdminClient", Leaderless)
+    assert admin.Admin(client.Client("127.0.0.1:1", {})).bounds("a.b.v1", 2) == {0: (7, 7), 1: (7, 7)}
+
+
+def test_what_time_does_not_mend_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Leaderless, "code", KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    monkeypatch.setattr(admin, "AdminClient", Leaderless)
+    with pytest.raises(SettingWrong, match=r"a\.b\.v1"):
+        admin.Admin(client.Client("127.0.0.1:1", {})).bounds("a.b.v1", 2)
 
 
 # --- with one ---------------------------------------------------------------------------------------------------------

@@ -21,10 +21,13 @@ from exchange.topics import COMPACTION_HOURS, DELETIONS_DAYS, TopicSpec
 T = TypeVar("T")
 PATIENCE = 10.0  # seconds for one answer
 HOUR_MS = 3_600_000
-# What a topic says that was just made, or whose leader is moving.
+# What a topic says that was just made, or whose leader is moving: Java's client tries again after the same
+# (org.apache.kafka.common.errors.InvalidMetadataException and its kin), librdkafka's ListOffsets does not.
 _SOON = frozenset({
     KafkaError._NOENT, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.REPLICA_NOT_AVAILABLE, KafkaError.OFFSET_NOT_AVAILABLE, KafkaError.KAFKA_STORAGE_ERROR,
+    KafkaError.LISTENER_NOT_FOUND, KafkaError.NETWORK_EXCEPTION,
 })  # fmt: skip
 
 
