@@ -9,9 +9,10 @@ import secrets
 import shutil
 import signal
 import stat
+import tempfile
 from pathlib import Path
 
-from processes import PATIENCE, Account, Process, Refused, answers, free_port, run, tail, wait
+from processes import PATIENCE, Account, Process, Refused, answers, free_port, run, say, tail, wait
 
 CONFIG = """\
 listen_addresses = '127.0.0.1'
@@ -23,7 +24,11 @@ logging_collector = off
 
 
 class Postgres:
-    """Its data, port, password, pid and log are in `folder/postgres`."""
+    """Its port, pid and log are in `folder/postgres`, and so are its data and password.
+
+    PostgreSQL does not run as root. Where root starts it and its user cannot enter that folder (a project in /root),
+    data and password are in a folder of /var/tmp instead, to which `folder/postgres/elsewhere` points.
+    """
 
     name = "postgres"
 
@@ -31,11 +36,16 @@ class Postgres:
         self.folder = folder / "postgres"
         self.process = Process(self.folder / "pid")
         self.log = self.folder / "server.log"
-        self.password = self.folder / "password"
+        self.elsewhere = self.folder / "elsewhere"
+
+    @property
+    def home(self) -> Path:
+        """Where data and password are."""
+        return self.elsewhere.resolve() if self.elsewhere.exists() else self.folder
 
     def lines(self, product: bool) -> dict[str, str]:
         """The variables that name it: the product's setting, or the tests' variable."""
-        port, password = (self.folder / "port").read_text(), self.password.read_text().strip()
+        port, password = (self.folder / "port").read_text(), (self.home / "password").read_text().strip()
         url = f"postgresql://exchange:{password}@127.0.0.1:{port}/exchange"
         return {"EXCHANGE_STORE__URL" if product else "EXCHANGE_TEST_POSTGRES": url}
 
@@ -44,9 +54,8 @@ class Postgres:
         programs, account = _programs(), _account()
         self.folder.mkdir(parents=True, exist_ok=True)
         if account is not None:
-            _check_reachable(self.folder)
-            os.chown(self.folder, account.pw_uid, account.pw_gid)
-        data = self.folder / "data"
+            self._let_in(account)
+        data = self.home / "data"
         if not (data / "PG_VERSION").exists():
             self._initialise(programs, data, account)
         port = free_port(self.folder / "port")
@@ -63,13 +72,24 @@ class Postgres:
         """Stop it and wait for its end."""
         self.process.stop(signal.SIGINT)  # "fast": sessions are ended, the data is written
 
+    def _let_in(self, account: Account) -> None:
+        """Give the server's user a folder that it can enter."""
+        closed = [parent for parent in self.folder.parents if not parent.stat().st_mode & stat.S_IXOTH]
+        if closed and not self.elsewhere.exists():
+            self.elsewhere.unlink(missing_ok=True)
+            self.elsewhere.symlink_to(tempfile.mkdtemp(prefix="exchange-postgres-", dir="/var/tmp"))
+        if closed:
+            say(f"PostgreSQL's user {account.pw_name} cannot enter {closed[-1]}: its data is in {self.home}")
+        os.chown(self.home, account.pw_uid, account.pw_gid)
+
     def _initialise(self, programs: Path, data: Path, account: Account | None) -> None:
         shutil.rmtree(data, ignore_errors=True)
-        self.password.touch(mode=0o600)
-        self.password.write_text(secrets.token_urlsafe(24) + "\n")
+        password = self.home / "password"
+        password.touch(mode=0o600)
+        password.write_text(secrets.token_urlsafe(24) + "\n")
         if account is not None:
-            os.chown(self.password, account.pw_uid, account.pw_gid)
-        command = [str(programs / "initdb"), "-D", str(data), "-U", "exchange", "--pwfile", str(self.password)]
+            os.chown(password, account.pw_uid, account.pw_gid)
+        command = [str(programs / "initdb"), "-D", str(data), "-U", "exchange", "--pwfile", str(password)]
         done = run([*command, "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"], account)
         if done.returncode:
             shutil.rmtree(data, ignore_errors=True)
@@ -78,7 +98,7 @@ class Postgres:
             config.write("include_if_exists 'exchange.conf'\n")
 
     def _make_database(self, programs: Path, port: int) -> None:
-        env = dict(os.environ, PGPASSWORD=self.password.read_text().strip())
+        env = dict(os.environ, PGPASSWORD=(self.home / "password").read_text().strip())
         ask = [str(programs / "psql"), "-h", "127.0.0.1", "-p", str(port), "-U", "exchange", "-d", "postgres", "-Atqc"]
         if not wait(lambda: run([*ask, "SELECT 1"], env=env).returncode == 0, PATIENCE):
             raise Refused(f"PostgreSQL does not answer; the end of {self.log}:\n{tail(self.log)}")
@@ -107,10 +127,3 @@ def _account() -> Account | None:
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name)
     raise Refused("PostgreSQL does not run as root and there is no user postgres or nobody: start it as another user")
-
-
-def _check_reachable(folder: Path) -> None:
-    """Another user has to reach the folder; say which of its parents is in the way."""
-    for parent in folder.parents:
-        if not parent.stat().st_mode & stat.S_IXOTH:
-            raise Refused(f"PostgreSQL runs as another user than root and cannot enter {parent}; choose another --dir")

@@ -11,7 +11,8 @@
 
 Needs Java 17 or newer and Maven for Kafka (its jars are fetched into .services/jars once), and Debian's package
 `postgresql` for PostgreSQL. Only Python's standard library is used, so any Python 3.11 runs it. Data survives stop and
-start; remove the folder to begin afresh.
+start; remove the folder to begin afresh. Where root starts PostgreSQL in a folder that PostgreSQL's user cannot enter,
+its data is in /var/tmp, as `start` says.
 """
 
 from __future__ import annotations

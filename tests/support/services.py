@@ -47,9 +47,13 @@ class LocalServices:
         """The server's process id."""
         return int((self.folder / service / "pid").read_text().split()[0])
 
+    def halt(self) -> None:
+        """Stop all that was started here; its data stays."""
+        self._run("stop")
+
     def stop(self) -> None:
         """Stop all that was started here, and remove the folder."""
-        self._run("stop")
+        self.halt()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
