@@ -4,7 +4,7 @@ The system is three verbs: `publish`, `materialise`, `disclose`. In reading orde
 
     errors, clock, settings, metrics   what every module may use
     subjects      identifiers checked and normalised, subject keys
-    records       Record, Origin, Delivery, Facet, and the rule which of two is newer
+    records       Record, Origin, Delivery, Facet
     contracts     load, check, encode, decode, breaks(older)
     topics        Publisher and Feed protocols; the durable SQLite topic
     kafka         the same protocols on Apache Kafka

@@ -1,6 +1,6 @@
 """The clock is passed in, so that tests decide what time it is.
 
-`Clock` gives an aware UTC datetime; what orders records never comes from it (see records.newer).
+`Clock` gives an aware UTC datetime; what orders records never comes from it (see store.order.succeed).
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """What travels: Record, Message, Delivery, Facet, Watermark, Reject, and the headers that carry a record's origin.
 
-A `Record` is made by `contracts.Contract.check` only: it cannot exist unchecked. `newer` is the one rule that decides
-which of two facets stands; it never looks at a clock.
+A `Record` is made by `contracts.Contract.check` only: it cannot exist unchecked.
 """
 
 from __future__ import annotations
@@ -156,11 +155,22 @@ def headers_of(
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """Where the last word of a source on one identity stands in that source's own order."""
+
+    source: str
+    version: int | None
+    epoch: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
 class Facet:
     """The latest record under one (subject, contract, major, record key), with its origin.
 
     `payload` is the record as canonical JSON text; None is a tombstone. `record_key` is the record key's hash, "" where
-    the contract has none. `event_time` is aware UTC.
+    the contract has none. `event_time` is aware UTC. `heard` is the last word of each other source that spoke of this
+    identity before, the latest last (see store.order); empty for the most part.
     """
 
     subject_key: str
@@ -174,6 +184,7 @@ class Facet:
     offset: int
     version: int | None
     event_time: datetime
+    heard: tuple[Said, ...] = ()
 
     @property
     def identity(self) -> tuple[str, str, int, str]:
@@ -183,19 +194,6 @@ class Facet:
     def shown_version(self) -> int:
         """The record version that a view shows: the version field, else the sequence."""
         return self.origin.sequence if self.version is None else self.version
-
-
-def newer(candidate: Facet, standing: Facet) -> bool:
-    """Whether `candidate` replaces `standing`, both of one identity. Equal is a repeat and changes nothing.
-
-    In this order: the version where both have one and they differ; else, of one source, the greater epoch and then the
-    greater sequence; else log order. Never the wall clock.
-    """
-    if candidate.version is not None and standing.version is not None and candidate.version != standing.version:
-        return candidate.version > standing.version
-    if candidate.origin.source == standing.origin.source:
-        return (candidate.origin.epoch, candidate.origin.sequence) > (standing.origin.epoch, standing.origin.sequence)
-    return (candidate.partition, candidate.offset) > (standing.partition, standing.offset)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Headers, watermarks and rejects read back as they were written; `newer` is the one rule of order."""
+"""Headers, watermarks and rejects read back as they were written; `succeed` is the one rule of order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange.errors import Rejected
-from exchange.records import Delivery, Envelope, Facet, Message, Origin, Reject, Watermark, newer, rfc3339
+from exchange.records import Delivery, Envelope, Facet, Message, Origin, Reject, Watermark, rfc3339
+from exchange.store.order import succeed
 
 NOW = datetime(2026, 3, 1, 8, 0, 0, 123456, tzinfo=UTC)
 
@@ -179,6 +180,10 @@ def test_a_reject_reads_back_and_its_headers_hold_nothing_personal() -> None:
 
 def facet(origin: Origin, version: int | None = None, place: tuple[int, int] = (0, 0)) -> Facet:
     return Facet("k1.x", "civil.person", 1, "", "{}", 1, origin, place[0], place[1], version, NOW)
+
+
+def newer(candidate: Facet, standing: Facet) -> bool:
+    return succeed(candidate, standing) is not None
 
 
 def test_the_version_decides_first_then_the_sequence_then_the_log() -> None:

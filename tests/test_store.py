@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from exchange.errors import Fenced, NotFound, PolicyRefused, StoreUnavailable, TopicChanged
-from exchange.records import Facet, Origin, Reject, Watermark
+from exchange.records import Facet, Origin, Reject, Said, Watermark
 from exchange.store import Applied, Batch, Position, Store, Told
 from exchange.store.facets import COPY_ROWS
 from tests.support.stores import NOW, Stores, expected, facet, stored, stores
@@ -226,7 +226,18 @@ def test_two_batches_of_one_call_are_folded_in_order(stores: Stores) -> None:
     there = facet(9, partition=1, origin=Origin("tax/people", 1, 1))
     work = [batch(first, 1, [facet(0)]), Batch(TOPIC, 1, second.epoch, 0, 10, [there])]
     assert store.apply(work) == [Applied(1, 0), Applied(1, 0)]
-    assert stored(store) == expected(there)
+    assert stored(store) == expected(dataclasses.replace(there, heard=(Said("civil/people", None, 1, 0),)))
+
+
+def test_what_another_source_said_before_is_remembered(stores: Stores) -> None:
+    store = stores.open()
+    position = store.take(TOPIC, 0, "a", "id-1")
+    snapshot, pushed = facet(0), facet(1, origin=Origin("civil/push", 1, 1))
+    assert store.apply([batch(position, 2, [snapshot, pushed])]) == [Applied(2, 0)]
+    again = facet(2, origin=snapshot.origin)  # in another transaction: what was heard came from the database
+    later = Batch(TOPIC, 0, position.epoch, 2, 3, [again])
+    assert store.apply([later]) == [Applied(0, 1)]
+    assert stored(store) == expected(dataclasses.replace(pushed, heard=(Said("civil/people", None, 1, 0),)))
 
 
 def test_one_version_with_two_values_is_a_clash_that_the_order_decides(stores: Stores) -> None:

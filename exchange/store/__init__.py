@@ -7,6 +7,7 @@ In reading order:
     statements        the hot statements, written out for each database
     batches           Batch, Applied, Position: what the materialiser hands in and gets back
     positions         take-over, and compare-and-set of a position
+    order             which of two facets stands
     facets            fold records into what stands, write the winners
     watermarks        those that wait for positions, and those that stand
     rejects           one row for each record that was set aside

@@ -1,6 +1,6 @@
 """Facets: fold records into what stands, and write the winners.
 
-`records.newer` alone decides what stands. Its rule is not repeated in SQL: the standing rows of a batch's identities
+`order.succeed` alone decides what stands. Its rule is not repeated in SQL: the standing rows of a batch's identities
 are read in the transaction that writes, the records are folded onto them one by one in log order, and only what won is
 written. Nobody else can change those rows in between: on SQLite the writer holds the database's lock; on PostgreSQL
 the transaction is REPEATABLE READ, where a row that another has changed fails the whole.
@@ -16,10 +16,11 @@ from typing import Any, cast
 import psycopg
 import sqlalchemy as sa
 
-from exchange.records import Facet, Origin, newer
+from exchange.records import Facet, Origin, Said
 from exchange.store import statements
 from exchange.store.batches import Applied
 from exchange.store.database import is_postgres
+from exchange.store.order import succeed
 from exchange.store.tables import micros, moment
 
 Identity = tuple[str, str, int, str]
@@ -39,11 +40,12 @@ def fold(candidates: Iterable[Facet], standing: Standing, won: Standing) -> Appl
         current = standing.get(identity)
         if current is not None and _contradicts(candidate, current):
             clashes += 1
-        if current is None or newer(candidate, current):
-            standing[identity] = won[identity] = candidate
-            applied += 1
-        else:
+        winner = candidate if current is None else succeed(candidate, current)
+        if winner is None:
             repeats += 1
+        else:
+            standing[identity] = won[identity] = winner
+            applied += 1
     return Applied(applied, repeats, clashes)
 
 
@@ -107,13 +109,15 @@ def _facet(
     offset: int,
     version: int | None,
     event_time: int,
+    heard: str | None = None,
 ) -> Facet:
     origin = Origin(source, epoch, sequence)
-    return Facet(*identity, payload, schema_id, origin, partition, offset, version, moment(event_time))
+    others = () if heard is None else tuple(Said(*said) for said in json.loads(heard))
+    return Facet(*identity, payload, schema_id, origin, partition, offset, version, moment(event_time), others)
 
 
 def from_row(row: Sequence[Any]) -> Facet:
-    """A row of the facets table (`statements.FACET`) as a Facet."""
+    """A row of the facets table, as far as it is shown (`statements.SHOWN`), as a Facet."""
     return _facet((row[0], row[1], row[2], row[3]), *row[4:])
 
 
@@ -162,4 +166,5 @@ def _row(facet: Facet) -> tuple[Any, ...]:
         facet.offset,
         facet.version,
         micros(facet.event_time),
+        json.dumps([dataclasses.astuple(said) for said in facet.heard]) if facet.heard else None,
     )

@@ -11,13 +11,14 @@ from exchange.store.tables import facets
 
 _NAMES = [column.name for column in facets.columns]
 _KEY = [column.name for column in facets.primary_key.columns]
-_PLACE = "payload IS NULL, schema_id, source, epoch, sequence, log_partition, log_offset, version, event_time"
+_PLACE = "payload IS NULL, schema_id, source, epoch, sequence, log_partition, log_offset, version, event_time, heard"
 _REPLACE = f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET " + ", ".join(
     f"{name} = excluded.{name}" for name in _NAMES if name not in _KEY
 )
 
-# The columns of a whole row, in the table's order, and PostgreSQL's types of them.
+# The columns of a whole row, in the table's order, those of them that are there to be shown, and PostgreSQL's types.
 FACET = ", ".join(_NAMES)
+SHOWN = ", ".join(name for name in _NAMES if name != "heard")
 FACET_TYPES = [{"TEXT": "text", "INTEGER": "int4", "BIGINT": "int8"}[str(column.type)] for column in facets.columns]
 
 # --- the materialiser's -----------------------------------------------------------------------------------------------
@@ -54,13 +55,13 @@ POSTGRES_PUT_STAGED = f"INSERT INTO facets ({FACET}) SELECT {FACET} FROM staged_
 
 # The facets of one subject under these (contract, major), a JSON array of pairs, up to a limit and in no order.
 SQLITE_FEW_FACETS = f"""
-    SELECT {FACET} FROM json_each(?) AS wanted CROSS JOIN facets AS f
+    SELECT {SHOWN} FROM json_each(?) AS wanted CROSS JOIN facets AS f
         ON f.subject_key = ? AND f.contract = wanted.value ->> 0 AND f.major = wanted.value ->> 1
      WHERE f.payload IS NOT NULL LIMIT ?"""
 
 # A page of one subject's facets of one contract. The database sorts the list, and keeps no more than the page of it.
 SQLITE_FACETS = f"""
-    SELECT {FACET} FROM facets
+    SELECT {SHOWN} FROM facets
      WHERE subject_key = ? AND contract = ? AND major = ? AND payload IS NOT NULL AND (event_time, record_key) < (?, ?)
      ORDER BY event_time DESC, record_key DESC LIMIT ?"""
 
@@ -70,7 +71,7 @@ POSTGRES_FACETS = f"""
       FROM unnest(%b::int4[], %b::text[], %b::text[], %b::int4[], %b::int8[], %b::text[], %b::int4[])
            WITH ORDINALITY AS wanted (request, subject_key, contract, major, before_time, before_key, most, n)
      CROSS JOIN LATERAL (
-           SELECT {FACET} FROM facets AS f
+           SELECT {SHOWN} FROM facets AS f
             WHERE f.subject_key = wanted.subject_key AND f.contract = wanted.contract AND f.major = wanted.major
               AND f.payload IS NOT NULL AND (f.event_time, f.record_key) < (wanted.before_time, wanted.before_key)
             ORDER BY f.event_time DESC, f.record_key DESC LIMIT wanted.most) AS facet

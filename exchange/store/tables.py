@@ -58,11 +58,12 @@ def _serial() -> sa.types.TypeEngine[int]:
 
 # --- what is known ----------------------------------------------------------------------------------------------------
 
-# One row for each identity that was ever said; a null payload is a tombstone. The subject key leads the primary key, so
-# that any cluster can split the table by subject; on PostgreSQL it has FACET_PARTITIONS hash partitions. No index holds
-# the event time: it would cost PostgreSQL the heap-only update (measured: 55,000 -> 31,000 rows/s), while a page of
-# even 100,000 records of one subject is sorted in 60 to 90 ms. A rowid table on SQLite: without rowid, fat rows in
-# random order load at a third of the speed.
+# One row for each identity that was ever said; a null payload is a tombstone; `heard` is JSON, what other sources had
+# said last of it (source, version, epoch, sequence), null where there was one source only. The subject key leads the
+# primary key, so that any cluster can split the table by subject; on PostgreSQL it has FACET_PARTITIONS hash
+# partitions. No index holds the event time: it would cost PostgreSQL the heap-only update (measured: 55,000 -> 31,000
+# rows/s), while a page of even 100,000 records of one subject is sorted in 60 to 90 ms. A rowid table on SQLite:
+# without rowid, fat rows in random order load at a third of the speed.
 FACET_PARTITIONS = 16
 facets = sa.Table(
     "facets",
@@ -80,6 +81,7 @@ facets = sa.Table(
     sa.Column("log_offset", sa.BigInteger, nullable=False),
     sa.Column("version", sa.BigInteger),
     sa.Column("event_time", Moment, nullable=False),
+    sa.Column("heard", sa.Text),
     postgresql_partition_by="HASH (subject_key)",
 )
 

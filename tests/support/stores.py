@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -113,6 +114,9 @@ def expected(*standing: Facet) -> dict[tuple[Any, ...], tuple[Any, ...]]:
             one.offset,
             one.version,
             one.event_time,
+            json.dumps([[said.source, said.version, said.epoch, said.sequence] for said in one.heard])
+            if one.heard
+            else None,
         )
         for one in standing
     }

@@ -80,6 +80,7 @@ def facets() -> None:
         sa.Column("log_offset", sa.BigInteger, nullable=False),
         sa.Column("version", sa.BigInteger),
         sa.Column("event_time", sa.BigInteger, nullable=False),
+        sa.Column("heard", sa.Text),
         postgresql_partition_by="HASH (subject_key)",
     )
     if op.get_context().dialect.name == "postgresql":

@@ -1,0 +1,60 @@
+"""Which of two facets stands: the one rule of order. It never looks at a clock.
+
+Records of one identity come late, twice and from several sources. What a source said is ordered by its version, else by
+its own numbers; what two sources said, by the log. As those two orders may disagree, a facet remembers the last word of
+each other source: else a repeat of one, or an old number that comes late, would undo what another has said since.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from exchange.records import Facet, Said
+
+HEARD = 32  # sources of one identity whose last word is kept beside that of the one that stands
+
+
+def succeed(candidate: Facet, standing: Facet) -> Facet | None:
+    """What stands once `candidate` has come upon `standing`, both of one identity; None if `standing` still does.
+
+    In this order: the greater version, where both have one and they differ. Else the candidate must be later than the
+    last word of its own source, also where another source has spoken since: a repeat changes nothing. Else, of two
+    sources, log order. Never the wall clock. What has no version takes over the one that it replaces, so that no older
+    one comes back after it.
+    """
+    if candidate.version is not None and standing.version is not None and candidate.version != standing.version:
+        if candidate.version < standing.version:
+            return None
+    else:
+        ours = _last_word(candidate.origin.source, standing)
+        if ours is not None and not _later(candidate, ours):
+            return None
+        foreign = candidate.origin.source != standing.origin.source
+        if foreign and (candidate.partition, candidate.offset) <= (standing.partition, standing.offset):
+            return None
+    if candidate.origin.source == standing.origin.source:
+        heard = standing.heard
+    else:
+        others = [said for said in standing.heard if said.source != candidate.origin.source]
+        heard = (*others, _said(standing))[-HEARD:]
+    version = standing.version if candidate.version is None else candidate.version
+    if heard == candidate.heard and version == candidate.version:
+        return candidate
+    return replace(candidate, heard=heard, version=version)
+
+
+def _said(facet: Facet) -> Said:
+    return Said(facet.origin.source, facet.version, facet.origin.epoch, facet.origin.sequence)
+
+
+def _last_word(source: str, standing: Facet) -> Said | None:
+    if source == standing.origin.source:
+        return _said(standing)
+    return next((said for said in standing.heard if said.source == source), None)
+
+
+def _later(candidate: Facet, said: Said) -> bool:
+    """Whether this is later than what its source said: by version where both have one, else by epoch and sequence."""
+    if candidate.version is not None and said.version is not None and candidate.version != said.version:
+        return candidate.version > said.version
+    return (candidate.origin.epoch, candidate.origin.sequence) > (said.epoch, said.sequence)
