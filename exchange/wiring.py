@@ -5,10 +5,16 @@ Used by the three wiring places only (the CLI, the connector runner, the gateway
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import itertools
 import os
+import re
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from exchange.clock import Clock
 from exchange.errors import SettingWrong
@@ -24,8 +30,11 @@ SQLITE = "sqlite:///"
 KAFKA = "kafka://"
 
 
-def open_broker(settings: Settings) -> Broker:
-    """The broker of `broker.url`: `sqlite:///path` or `kafka://host:port,host:port`. Raises SettingWrong."""
+def open_broker(settings: Settings, member: str | None = None) -> Broker:
+    """The broker of `broker.url`: `sqlite:///path` or `kafka://host:port,host:port`. Raises SettingWrong.
+
+    `member` is this process's name in consumer groups, if it has one that stays over restarts (`standing_name`).
+    """
     url = settings.url(settings.broker.url)
     if url.startswith(SQLITE):
         from exchange.topics.sqlite import SqliteBroker  # here: one machine never loads the Kafka client
@@ -39,7 +48,7 @@ def open_broker(settings: Settings) -> Broker:
         servers = url.removeprefix(KAFKA).rstrip("/")
         if not servers or not all(":" in server for server in servers.split(",")):
             raise SettingWrong("broker.url: write kafka://host:port, several servers separated by commas")
-        return KafkaBroker(servers, settings.broker.properties)
+        return KafkaBroker(servers, settings.broker.properties, member)
     raise SettingWrong("broker.url: must begin with sqlite:/// or kafka://")
 
 
@@ -96,6 +105,46 @@ def gateway_url(settings: Settings) -> str:
 def client_secret(settings: Settings, client_id: str) -> Path:
     """Where `exchange init` puts the secret of a client of the built-in issuer."""
     return settings.path(Path("keys/clients")) / client_id
+
+
+@contextmanager
+def standing_name(settings: Settings, role: str) -> Iterator[str | None]:
+    """A name that no other living process of this `data` folder has, and that a successor gets: `role.host.folder.n`.
+
+    It is held by a locked file, `data/<role>-<n>.lock`, that the kernel lets go of however the process ends. None where
+    the folder cannot be written.
+    """
+    folder = settings.path(settings.data)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        number, lock = _lock_one(folder, role)
+    except OSError:
+        yield None
+        return
+    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:100]
+    place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]
+    with lock:
+        yield f"{role}.{host}.{place}.{number}"
+
+
+def _lock_one(folder: Path, role: str) -> tuple[int, IO[bytes]]:
+    """The first of the numbered files that nobody has locked."""
+    for number in itertools.count(1):
+        lock = open(folder / f"{role}-{number}.lock", "ab", opener=_for_the_owner)  # noqa: SIM115 the caller closes it
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+        except OSError:
+            lock.close()
+            raise
+        else:
+            return number, lock
+    raise AssertionError
+
+
+def _for_the_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def process_name(role: str) -> str:

@@ -22,7 +22,10 @@ from exchange.kafka.partitioner import partition_of
 from exchange.records import Delivery
 from exchange.topics import Feed, TopicSpec
 from tests.support.backings import Owner, message, poll_until, take, unique
+from tests.support.children import Child, child
 from tests.support.services import LocalServices, Missing, local_services, skip_or_fail
+
+__all__ = ["child"]
 
 # --- without a broker -------------------------------------------------------------------------------------------------
 
@@ -70,6 +73,8 @@ def test_a_fatal_error_is_for_the_operator() -> None:
     found = client.meaning(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "x", True), "topic a.b.v1")
     assert type(found) is OperatorError
     assert "restart" in str(found)
+    told_to_a_callback = client.meaning(KafkaError(KafkaError._FATAL, "Fatal error: x"), "the cluster")
+    assert type(told_to_a_callback) is OperatorError
 
 
 def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,6 +310,33 @@ def test_an_inbox_may_hold_any_key_and_none(broker: KafkaBroker, kafka_servers: 
     assert [(delivery.key, delivery.value, dict(delivery.headers)) for delivery in broker.read(topic)] == [
         (None, b"x", {"a": b"2", "b": b""})
     ]
+
+
+@pytest.mark.services
+def test_a_killed_member_goes_on_under_its_name_at_once(kafka_servers: str, topic: str, child: list[Child]) -> None:
+    """Without a name the group waits for session.timeout.ms until it believes that a member is dead."""
+    for _ in range(2):
+        first = Child("member", kafka_servers, topic)
+        child.append(first)
+        first.wait_for("assigned")
+        first.kill()
+    owner = Owner()
+    with closing(KafkaBroker(kafka_servers, member="m")) as broker, closing(broker.feed("g", [topic], owner)) as feed:
+        started = time.monotonic()
+        poll_until(feed, lambda: len(owner.owned) == 12, 10)
+        assert time.monotonic() - started < 4
+
+
+@pytest.mark.services
+def test_two_under_one_name_do_not_both_go_on(kafka_servers: str, topic: str) -> None:
+    one_broker, two_broker = KafkaBroker(kafka_servers, member="n"), KafkaBroker(kafka_servers, member="n")
+    first, second = Owner(), Owner()
+    one, two = one_broker.feed("g" + topic, [topic], first), two_broker.feed("g" + topic, [topic], second)
+    poll_until(one, lambda: len(first.owned) == 12, 15)
+    with pytest.raises(Fenced, match="name"):
+        poll_both(one, two, lambda: False)
+    for each in (one, two, one_broker, two_broker):
+        each.close()
 
 
 # --- a broker of the test's own, to be stopped and killed -------------------------------------------------------------

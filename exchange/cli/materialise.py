@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import timedelta
 from functools import partial
 
@@ -17,10 +18,11 @@ from exchange.clock import system_clock
 from exchange.materialise import Effects, Materialiser
 from exchange.records import WATERMARKS_TOPIC, rejects_topic
 from exchange.registry import StoreRegistry
+from exchange.settings import Settings
 from exchange.store import PushLedger, Store
 from exchange.store.database import is_postgres
 from exchange.topics import Broker
-from exchange.wiring import key_maker, open_broker, open_store, process_name
+from exchange.wiring import key_maker, open_broker, open_store, process_name, standing_name
 
 app = typer.Typer()
 
@@ -33,9 +35,13 @@ SQLITE_ROWS = 1_000
 def materialise(config: Config = CONFIG) -> None:
     """Read every contract's topic into the store until stopped (SIGTERM finishes the batch in hand)."""
     settings = load(config)
+    with standing_name(settings, "materialise") as member, closing(open_broker(settings, member)) as broker:
+        _run(settings, broker)
+
+
+def _run(settings: Settings, broker: Broker) -> None:
     store = open_store(settings, system_clock)
     store.check()
-    broker = open_broker(settings)
     materialiser = Materialiser(
         broker,
         store,
@@ -53,10 +59,7 @@ def materialise(config: Config = CONFIG) -> None:
     # What exists now stays: the collector need not look at it again. It took a fifth of the time of each record.
     gc.collect()
     gc.freeze()
-    try:
-        materialiser.run()
-    finally:
-        broker.close()
+    materialiser.run()
 
 
 def housekeep(store: Store, broker: Broker, keep: timedelta) -> None:

@@ -30,12 +30,15 @@ class KafkaBroker:
     """A Broker on the cluster whose first contacts are `servers` (host:port, separated by commas).
 
     `properties` go to librdkafka as they are (TLS, SASL, timeouts). Those that would break what Publisher and Feed
-    promise are refused with SettingWrong.
+    promise are refused with SettingWrong. `member` is this process's name in every consumer group it joins: one that no
+    other living process has and that its successor gets. With it, a process that was killed goes on as soon as it is
+    back; one that stays away, killed or stopped, is replaced after `session.timeout.ms`.
     """
 
-    def __init__(self, servers: str, properties: Properties | None = None) -> None:
+    def __init__(self, servers: str, properties: Properties | None = None, member: str | None = None) -> None:
         self._client = Client(servers, properties or {})
         self._admin = Admin(self._client)
+        self._member = member
 
     def ensure(self, spec: TopicSpec) -> None:
         """See Broker. Raises SettingWrong if the cluster refuses the topic."""
@@ -52,7 +55,7 @@ class KafkaBroker:
 
     def feed(self, group: str, topics: Sequence[str], assignments: Assignments) -> KafkaFeed:
         """See Broker."""
-        return KafkaFeed(self._client, self._admin, group, topics, assignments)
+        return KafkaFeed(self._client, self._admin, group, topics, assignments, self._member)
 
     def read(self, topic: str) -> Iterator[Delivery]:
         """See Broker."""

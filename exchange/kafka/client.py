@@ -53,7 +53,7 @@ _CONSUMER: dict[str, Any] = {
 _PROMISES = frozenset({
     "acks", "request.required.acks", "enable.idempotence", "partitioner", "enable.auto.commit", "auto.offset.reset",
     "enable.auto.offset.store", "partition.assignment.strategy", "group.id", "group.protocol", "enable.partition.eof",
-    "bootstrap.servers", "metadata.broker.list", "transactional.id", "delivery.report.only.error",
+    "group.instance.id", "bootstrap.servers", "metadata.broker.list", "transactional.id", "delivery.report.only.error",
     "enable.gapless.guarantee", "max.in.flight", "max.in.flight.requests.per.connection",
 })  # fmt: skip
 _FOR_PRODUCERS = frozenset({"linger.ms", "batch.size", "compression.type", "compression.codec", "message.timeout.ms"})
@@ -100,9 +100,10 @@ class Client:
         """The configuration of a Producer."""
         return self._configuration(_PRODUCER, on_error, without=frozenset(_CONSUMER))
 
-    def consumer(self, group: str, on_error: Callable[[KafkaError], None]) -> dict[str, Any]:
-        """The configuration of a Consumer."""
-        return self._configuration({**_CONSUMER, "group.id": group}, on_error, without=_FOR_PRODUCERS)
+    def consumer(self, group: str, on_error: Callable[[KafkaError], None], member: str | None = None) -> dict[str, Any]:
+        """The configuration of a Consumer; `member` is a name in the group that stays over restarts (KIP-345)."""
+        kind = {**_CONSUMER, "group.id": group} | ({"group.instance.id": member} if member else {})
+        return self._configuration(kind, on_error, without=_FOR_PRODUCERS)
 
     def _configuration(
         self, kind: Mapping[str, Any], on_error: Callable[[KafkaError], None], without: frozenset[str]
@@ -125,9 +126,10 @@ def meaning(error: KafkaError, what: str) -> ExchangeError:
         return SettingWrong(f"broker.partitions, broker.replication: Kafka refuses {what}: {error.str()}")
     if code == KafkaError.MSG_SIZE_TOO_LARGE:
         return SettingWrong(f"{what} takes no message of this size; its max.message.bytes should be {LARGEST}")
-    if code == KafkaError.FENCED_INSTANCE_ID:
-        return Fenced("another process runs with the same group.instance.id")
-    if error.fatal():
+    fatal = error.fatal() or code == KafkaError._FATAL  # to a callback librdkafka tells the cause only in the text
+    if code == KafkaError.FENCED_INSTANCE_ID or (fatal and "group.instance.id" in error.str()):
+        return Fenced("another process reads under this one's name in the consumer group")
+    if fatal:
         return OperatorError(f"the Kafka client cannot go on ({error.name()}: {error.str()}); restart this process")
     return BrokerUnavailable(f"{what}: {error.name()}: {error.str()}")
 

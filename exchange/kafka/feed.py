@@ -44,7 +44,13 @@ class KafkaFeed:
     """
 
     def __init__(
-        self, client: Client, admin: Admin, group: str, topics: Sequence[str], assignments: Assignments
+        self,
+        client: Client,
+        admin: Admin,
+        group: str,
+        topics: Sequence[str],
+        assignments: Assignments,
+        member: str | None = None,
     ) -> None:
         self._admin = admin
         self._assignments = assignments
@@ -61,7 +67,7 @@ class KafkaFeed:
         self._strangers: set[str] = set()  # topics with a producer that partitions differently
         self._asked: Mapping[str, Future[Any]] = {}
         self._checked = time.monotonic()
-        self._consumer = Consumer(client.consumer(group, self._on_error))
+        self._consumer = Consumer(client.consumer(group, self._on_error, member))
         self._consumer.subscribe(
             list(self._names), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
         )

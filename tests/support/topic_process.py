@@ -2,13 +2,16 @@
 
 publish   sends numbered messages without end; prints each number once it is acknowledged
 own       joins the group `g`; prints `assigned P`, `revoked P` and `got OFFSET`
+member    the same on Kafka, under the name `m`
 """
 
 from __future__ import annotations
 
 import sys
 
+from exchange.kafka import KafkaBroker
 from exchange.records import Message
+from exchange.topics import Broker
 from tests.support.backings import open_url
 
 
@@ -32,11 +35,19 @@ class Printer:
 
 
 def own(url: str, topic: str) -> None:
-    feed = open_url(url).feed("g", [topic], Printer())
+    read(open_url(url), topic)
+
+
+def member(url: str, topic: str) -> None:
+    read(KafkaBroker(url, member="m"), topic)
+
+
+def read(broker: Broker, topic: str) -> None:
+    feed = broker.feed("g", [topic], Printer())
     while True:
         for delivery in feed.poll(100, 0.1):
             print("got", delivery.offset, flush=True)
 
 
 if __name__ == "__main__":
-    {"publish": publish, "own": own}[sys.argv[1]](sys.argv[2], sys.argv[3])
+    {"publish": publish, "own": own, "member": member}[sys.argv[1]](sys.argv[2], sys.argv[3])
