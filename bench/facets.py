@@ -123,10 +123,11 @@ def _materialise_obviously(kafka: str, url: str, said: Contract, count: int) -> 
 
 
 def _made(engine: sa.Engine, facets: sa.Table, rejects: sa.Table) -> Made:
-    """Every facet, its payload parsed, and the place of every reject."""
+    """Every facet as it is shown, its payload parsed, and the place of every reject."""
+    shown = [column for column in facets.columns if column.name != "heard"]  # of one source nothing else was heard
     columns = (rejects.c.topic, rejects.c.log_partition, rejects.c.log_offset)
     with engine.connect() as connection:
-        rows = [(*row[:4], _parsed(row[4]), *row[5:]) for row in connection.execute(sa.select(facets))]
+        rows = [(*row[:4], _parsed(row[4]), *row[5:]) for row in connection.execute(sa.select(*shown))]
         places = [tuple(row) for row in connection.execute(sa.select(*columns))]
     engine.dispose()
     return sorted(rows), sorted(places)
