@@ -213,10 +213,18 @@ class KeyMaker:
         # For an array of strings this is what RFC 8785 prescribes, and 20 times as fast as the general function.
         return _digest(self._record, json.dumps([contract, *values], ensure_ascii=False, separators=(",", ":")))
 
+    def keys(self, subject: Subject, contract: str, record_key: Sequence[str]) -> tuple[str, str]:
+        """The subject key, and the record key's hash: "" where the contract has no record key."""
+        return self.subject(subject), self.record(contract, record_key) if record_key else ""
+
     def message_key(self, subject: Subject, contract: str, record_key: Sequence[str]) -> bytes:
         """The message key: `k1.<subject>`, or `k1.<subject>.<record>` where the contract has a record key."""
-        key = self.subject(subject)
-        return (f"{key}.{self.record(contract, record_key)}" if record_key else key).encode("ascii")
+        return message_key(*self.keys(subject, contract, record_key))
+
+
+def message_key(subject_key: str, record_key: str) -> bytes:
+    """The message key of a subject key and a record key's hash, "" for none: the inverse of `split_key`."""
+    return (f"{subject_key}.{record_key}" if record_key else subject_key).encode("ascii")
 
 
 def split_key(key: bytes) -> tuple[str, str]:

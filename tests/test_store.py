@@ -226,7 +226,7 @@ def test_two_batches_of_one_call_are_folded_in_order(stores: Stores) -> None:
     there = facet(9, partition=1, origin=Origin("tax/people", 1, 1))
     work = [batch(first, 1, [facet(0)]), Batch(TOPIC, 1, second.epoch, 0, 10, [there])]
     assert store.apply(work) == [Applied(1, 0), Applied(1, 0)]
-    assert stored(store) == expected(dataclasses.replace(there, heard=(Said("civil/people", None, 1, 0),)))
+    assert stored(store) == expected(there._replace(heard=(Said("civil/people", None, 1, 0),)))
 
 
 def test_what_another_source_said_before_is_remembered(stores: Stores) -> None:
@@ -237,7 +237,7 @@ def test_what_another_source_said_before_is_remembered(stores: Stores) -> None:
     again = facet(2, origin=snapshot.origin)  # in another transaction: what was heard came from the database
     later = Batch(TOPIC, 0, position.epoch, 2, 3, [again])
     assert store.apply([later]) == [Applied(0, 1)]
-    assert stored(store) == expected(dataclasses.replace(pushed, heard=(Said("civil/people", None, 1, 0),)))
+    assert stored(store) == expected(pushed._replace(heard=(Said("civil/people", None, 1, 0),)))
 
 
 def test_one_version_with_two_values_is_a_clash_that_the_order_decides(stores: Stores) -> None:
@@ -247,7 +247,7 @@ def test_one_version_with_two_values_is_a_clash_that_the_order_decides(stores: S
     assert store.apply([batch(position, 2, [one, other])]) == [Applied(2, 0, clashes=1)], "within a batch"
     third = facet(2, version=7)
     assert store.apply([batch(Position(2, 1), 3, [third])]) == [Applied(1, 0, clashes=1)], "against what is stored"
-    repeat = dataclasses.replace(third, offset=3)
+    repeat = third._replace(offset=3)
     same = facet(4, version=7, payload=third.payload)
     deletion = facet(5, version=7, payload=None)
     assert store.apply([batch(Position(3, 1), 6, [repeat, same, deletion])]) == [Applied(2, 1)], "none of these is"

@@ -8,7 +8,6 @@ ascends in the log.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
 from datetime import timedelta
@@ -106,7 +105,7 @@ def test_what_stands_is_the_latest_word_of_its_source(log: list[Facet]) -> None:
 @given(log=consistent_logs, data=st.data())
 def test_a_delivery_that_comes_again_changes_nothing(log: list[Facet], data: st.DataObject) -> None:
     again = [
-        dataclasses.replace(one, offset=len(log) + at)
+        one._replace(offset=len(log) + at)
         for at, one in enumerate(data.draw(st.lists(st.sampled_from(log), max_size=4)))
     ]
     assert one_by_one(log + again) == one_by_one(log)
@@ -166,7 +165,7 @@ def standing(store: Store, subject: str) -> dict[str, tuple[object, ...]]:
 
 
 def rows(subject: str, facets: dict[str, Facet]) -> dict[str, tuple[object, ...]]:
-    ours = [dataclasses.replace(one, subject_key=subject) for one in facets.values()]
+    ours = [one._replace(subject_key=subject) for one in facets.values()]
     return {identity[3]: row for identity, row in expected(*ours).items()}
 
 

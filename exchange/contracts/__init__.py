@@ -8,7 +8,8 @@ In reading order:
     problems       why a contract is refused, every reason with its path
     schema         reads the types; terms reads the `exchange` property
     compatibility  what a newer version breaks
-    contract       Contract: check, encode, decode, from_json, to_json, breaks
+    compiled       the fast way from a datum to JSON: code made for one schema, with the nodes as its reference
+    contract       Contract: check, encode, decode, unpack, from_json, to_json, breaks
     catalogue      contracts as files: load, load_catalogue
 
 Values that `check` has passed go to fastavro to be written. Bytes are read by our own nodes: a datum can come from

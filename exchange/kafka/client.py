@@ -137,15 +137,14 @@ def meaning(error: KafkaError, what: str) -> ExchangeError:
 def delivery(message: Message) -> Delivery:
     """A consumed message as a Delivery. Of headers with one name the last counts; one without a value is empty."""
     headers: Any = message.headers()
+    named: dict[str, bytes] = dict(headers) if headers else {}
+    if None in named.values():
+        named = {name: value or b"" for name, value in named.items()}
     return Delivery(
-        topic=message.topic() or "",
-        partition=message.partition() or 0,
-        offset=message.offset() or 0,
-        key=message.key(),
-        value=message.value(),
-        headers={name: _bytes(value) for name, value in headers} if headers else {},
+        message.topic() or "",
+        message.partition() or 0,
+        message.offset() or 0,
+        message.key(),
+        message.value(),
+        named,
     )
-
-
-def _bytes(value: str | bytes | None) -> bytes:
-    return value.encode() if isinstance(value, str) else value or b""

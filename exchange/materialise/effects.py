@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import lru_cache
+from typing import NamedTuple
 
 from exchange.clock import Clock
 from exchange.contracts import Contract, unframe
 from exchange.errors import ContractRefused, Rejected, UnknownSchema
 from exchange.records import WATERMARKS_TOPIC, Delivery, Envelope, Facet, Reject, Watermark
 from exchange.registry import Registry
-from exchange.subjects import KeyMaker, split_key
+from exchange.subjects import KeyMaker, message_key, split_key
 
 Effect = Facet | Watermark | Reject
 
@@ -49,38 +51,32 @@ class Effects:
             return self._set_aside(delivery, rejected.reason, rejected.field)
 
     def _facet(self, delivery: Delivery) -> Facet:
-        envelope = Envelope.read(delivery.headers)
-        contract, major = _named(delivery.topic)
-        if envelope.origin.department != contract.partition(".")[0]:
+        topic, partition, offset, key, value, headers = delivery
+        origin, _, event_time, version, _ = Envelope.read(headers)
+        contract, major, owner = _named(topic)
+        if origin.department != owner:
             raise Rejected("header ce_source names another department than the topic's owner")
-        if delivery.key is None:
+        if key is None:
             raise Rejected("the message has no key")
-        subject_key, record_key = split_key(delivery.key)
-        payload, schema_id, version = None, None, envelope.version
-        if delivery.value is not None:
-            schema_id, datum = unframe(delivery.value)
-            said = self._contract(schema_id)
-            if said.topic != delivery.topic:
-                raise _Refused("the schema is that of another contract", schema_id=schema_id)
-            try:
-                record = said.decode(datum)
-            except Rejected as rejected:
-                raise _Refused(rejected.reason, rejected.field, schema_id) from None
-            payload, version = said.to_json(record.value), record.version
-            if self._keys.message_key(record.subject, contract, record.record_key) != delivery.key:
-                raise _Refused("the message key disagrees with the value", None, schema_id, payload)
+        if value is None:
+            subject_key, record_key = split_key(key)
+            return Facet(
+                subject_key, contract, major, record_key, None, None, origin, partition, offset, version, event_time
+            )
+        schema_id, datum = unframe(value)
+        said = self._contract(schema_id)
+        if said.topic != topic:
+            raise _Refused("the schema is that of another contract", schema_id=schema_id)
+        try:
+            subject, record_values, version, payload = said.unpack(datum)
+        except Rejected as rejected:
+            raise _Refused(rejected.reason, rejected.field, schema_id) from None
+        subject_key, record_key = self._keys.keys(subject, contract, record_values)
+        if message_key(subject_key, record_key) != key:
+            split_key(key)  # raises if it is no key at all
+            raise _Refused("the message key disagrees with the value", None, schema_id, payload)
         return Facet(
-            subject_key=subject_key,
-            contract=contract,
-            major=major,
-            record_key=record_key,
-            payload=payload,
-            schema_id=schema_id,
-            origin=envelope.origin,
-            partition=delivery.partition,
-            offset=delivery.offset,
-            version=version,
-            event_time=envelope.event_time,
+            subject_key, contract, major, record_key, payload, schema_id, origin, partition, offset, version, event_time
         )
 
     def _reject(self, delivery: Delivery) -> Reject:
@@ -117,7 +113,7 @@ class Effects:
     ) -> Reject:
         return Reject(
             department=delivery.topic.partition(".")[0],
-            contract=_named(delivery.topic)[0],
+            contract=_named(delivery.topic).contract,
             place=f"{delivery.topic} partition {delivery.partition} offset {delivery.offset}",
             field=field,
             reason=reason,
@@ -141,7 +137,14 @@ class _Refused(Rejected):
         self.payload = payload
 
 
-def _named(topic: str) -> tuple[str, int]:
-    """`<department>.<dataset>.v<major>` -> contract name and major."""
+class _Topic(NamedTuple):
+    contract: str
+    major: int
+    owner: str
+
+
+@lru_cache(maxsize=1_024)
+def _named(topic: str) -> _Topic:
+    """What the name of a contract's topic, `<department>.<dataset>.v<major>`, says."""
     name, _, major = topic.rpartition(".v")
-    return name, int(major)
+    return _Topic(name, int(major), name.partition(".")[0])

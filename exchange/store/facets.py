@@ -8,7 +8,6 @@ the transaction is REPEATABLE READ, where a row that another has changed fails t
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
@@ -81,7 +80,7 @@ def read_standing(connection: sa.Connection, candidates: Sequence[Facet]) -> Sta
     }
     identities = list(doubtful)
     for at, payload in _look_up(connection, identities, statements.SQLITE_PAYLOADS, statements.POSTGRES_PAYLOADS):
-        standing[identities[at]] = dataclasses.replace(standing[identities[at]], payload=payload)
+        standing[identities[at]] = standing[identities[at]]._replace(payload=payload)
     return standing
 
 
@@ -166,5 +165,5 @@ def _row(facet: Facet) -> tuple[Any, ...]:
         facet.offset,
         facet.version,
         micros(facet.event_time),
-        json.dumps([dataclasses.astuple(said) for said in facet.heard]) if facet.heard else None,
+        json.dumps(facet.heard) if facet.heard else None,
     )

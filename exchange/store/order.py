@@ -7,8 +7,6 @@ each other source: else a repeat of one, or an old number that comes late, would
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from exchange.records import Facet, Said
 
 HEARD = 32  # sources of one identity whose last word is kept beside that of the one that stands
@@ -40,7 +38,7 @@ def succeed(candidate: Facet, standing: Facet) -> Facet | None:
     version = standing.version if candidate.version is None else candidate.version
     if heard == candidate.heard and version == candidate.version:
         return candidate
-    return replace(candidate, heard=heard, version=version)
+    return candidate._replace(heard=heard, version=version)
 
 
 def _said(facet: Facet) -> Said:

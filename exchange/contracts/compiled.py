@@ -1,0 +1,196 @@
+"""The fast way from a datum to what a facet keeps of it: a function that is written for one schema when it is loaded.
+
+The nodes are the reference: they check everything, and say what is wrong and where. The function made here goes through
+a datum once, from bytes straight to the JSON form, without native values in between and without a call for each field.
+It knows only what sound records look like; whatever else it meets, it raises, and the reference has the last word. So
+it may give up whenever it likes, but what it takes, it takes as the reference does (tests/test_contracts_compiled.py).
+
+Not every type is served: a schema with arrays, maps or nested records has no such function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import date, time
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import orjson
+
+from exchange.contracts.containers import RecordNode
+from exchange.contracts.logical import Day, DecimalNumber, Timestamp
+from exchange.contracts.node import Node
+from exchange.contracts.nullable import Nullable, Sealed
+from exchange.contracts.scalars import Boolean, Int, Long, Symbols, Text
+from exchange.contracts.wire import MAX_DATUM_BYTES, Budget
+from exchange.subjects import SCHEMES, Subject
+
+
+class Unpacked(NamedTuple):
+    """What a facet keeps of a datum. `record_key` as in Record, `payload` the value as canonical JSON text."""
+
+    subject: Subject
+    record_key: tuple[str, ...]
+    version: int | None
+    payload: str
+
+
+class Unusual(Exception):
+    """Not what a sound record looks like: for the reference to judge."""
+
+
+def unpacker(
+    record: RecordNode, scheme: str, subject_field: str, record_key: Sequence[str], version_field: str | None
+) -> Callable[[bytes], Unpacked] | None:
+    """A function from a datum to its Unpacked; None if a field's type is not served.
+
+    It raises any exception for what it does not take.
+    """
+    if any(not _served(member.node) for member in record.members):
+        return None
+    names = {member.name: f"f{number}" for number, member in enumerate(record.members)}
+    bound: dict[str, Any] = {}
+    body: list[str] = []
+    for member in record.members:
+        body += _read(member.node, names[member.name], bound)
+    subject = names[subject_field]
+    is_text = isinstance(record.member(subject_field).node, Text)
+    version = "None" if version_field is None else f"{names[version_field]}_number"
+    form = ", ".join(f"{name!r}: {names[name]}" for name in sorted(names))
+    keys = "".join(f"str({names[name]}), " for name in record_key)
+    lines = [
+        f"if len(data) > {MAX_DATUM_BYTES}: raise Unusual",
+        "at = 0",
+        *body,
+        "if at != len(data): raise Unusual",
+        f"identifier = {subject if is_text else f'str({subject})'}",
+        "if check(identifier) is not None: raise Unusual",
+        f"payload = dumps({{{form}}}).decode()",
+        r"if '\\u0000' in payload: raise Unusual",
+        f"return Unpacked(Subject({scheme!r}, identifier), ({keys}), {version}, payload)",
+    ]
+    source = "def unpack(data):\n" + "\n".join(f"    {line}" for line in lines)
+    space = {**_SPACE, **bound, "check": SCHEMES[scheme].check}
+    exec(compile(source, f"<{record.fullname}>", "exec"), space)  # noqa: S102 made of checked names and our own lines
+    made: Callable[[bytes], Unpacked] = space["unpack"]
+    return made
+
+
+def _served(node: Node) -> bool:
+    return node.weight == 1 and not node.unfolds
+
+
+def _read(node: Node, name: str, bound: dict[str, Any]) -> list[str]:
+    """The lines that read one value at `at` and leave its form in the variable `name`.
+
+    Of a number, its count as the datum has it is left in `<name>_number`: a version is taken from there.
+    """
+    match node:
+        case Nullable():
+            null, other = ("0", "2") if node.null_first else ("2", "0")
+            return [
+                "branch = data[at]; at += 1",
+                f"if branch == {null}: {name} = None",
+                f"elif branch != {other}: raise Unusual",
+                "else:",
+                *_indented(_read(node.inner, name, bound)),
+            ]
+        case Sealed():
+            return [*_read(node.inner, name, bound), f"if {name} is not None: raise Unusual"]
+        case Text():
+            return [*_SIZE, f"{name} = data[at:end].decode()", "at = end"]
+        case Symbols():
+            bound[f"{name}_symbols"] = node.symbols
+            return [*_number(name), f"if {name}_number < 0: raise Unusual", f"{name} = {name}_symbols[{name}_number]"]
+        case Boolean():
+            return [f"{name} = (False, True)[data[at]]; at += 1"]
+        case Int():
+            shown = f"str({name}_number)" if isinstance(node, Long) else f"{name}_number"
+            bounds = (
+                [] if isinstance(node, Long) else [f"if not {-1 << 31} <= {name}_number < {1 << 31}: raise Unusual"]
+            )
+            return [*_number(name), *bounds, f"{name} = {shown}"]
+        case Day():
+            return [*_number(name), f"{name} = day({name}_number)"]
+        case Timestamp():
+            second, digits = 1_000_000 // node.unit, 6 if node.unit == 1 else 3
+            return [
+                *_number(name),
+                f"seconds, fraction = divmod({name}_number, {second})",
+                "days, seconds = divmod(seconds, 86400)",
+                f"{name} = f'{{day(days)}}T{{clock(seconds)}}.{{fraction:0{digits}d}}Z'",
+            ]
+        case DecimalNumber() if node.size is None and node.scale:
+            limit = 10**node.precision
+            return [
+                *_SIZE,
+                "if not 0 < end - at <= 64: raise Unusual",
+                "unscaled = from_bytes(data[at:end], 'big', signed=True); at = end",
+                f"if not {-limit} < unscaled < {limit}: raise Unusual",
+                f"digits = str(abs(unscaled)).rjust({node.scale + 1}, '0')",
+                f"{name} = ('-' if unscaled < 0 else '') + digits[:-{node.scale}] + '.' + digits[-{node.scale}:]",
+            ]
+    bound[f"{name}_read"], bound[f"{name}_show"] = node.read, node.show
+    return [f"{name}, at = {name}_read(data, at, budget)", f"{name} = {name}_show({name})"]
+
+
+def _number(name: str) -> list[str]:
+    """The lines that read a zig-zag integer of at most 64 bits."""
+    number = f"{name}_number"
+    return [
+        f"{number} = data[at]; at += 1",
+        f"if {number} > 127:",
+        f"    {number} &= 127",
+        "    shift = 7",
+        "    while True:",
+        "        byte = data[at]; at += 1",
+        f"        {number} |= (byte & 127) << shift",
+        "        if byte < 128: break",
+        "        shift += 7",
+        "        if shift > 63: raise Unusual",
+        f"    if {number} >> 64: raise Unusual",
+        f"{number} = ({number} >> 1) ^ -({number} & 1)",
+    ]
+
+
+# The lines that read a length of one or two bytes, and leave in `end` where the bytes end.
+_SIZE = [
+    "size = data[at]; at += 1",
+    "if size & 1: raise Unusual",
+    "if size > 127:",
+    "    more = data[at]; at += 1",
+    "    if more > 127: raise Unusual",
+    "    size = size & 127 | more << 7",
+    "end = at + (size >> 1)",
+]
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [f"    {line}" for line in lines]
+
+
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+
+
+@lru_cache(maxsize=1 << 15)
+def _day(days: int) -> str:
+    """The form of a date, from its days since 1970-01-01. Raises ValueError outside the years 1 to 9999."""
+    return date.fromordinal(days + _EPOCH_DAY).isoformat()
+
+
+@lru_cache(maxsize=1 << 15)
+def _clock(seconds: int) -> str:
+    """HH:MM:SS of a second of the day."""
+    return time(seconds // 3600, seconds // 60 % 60, seconds % 60).isoformat()
+
+
+_SPACE: dict[str, Any] = {
+    "Subject": Subject,
+    "Unpacked": Unpacked,
+    "Unusual": Unusual,
+    "budget": Budget(),  # no type that is served spends any of it
+    "clock": _clock,
+    "day": _day,
+    "dumps": orjson.dumps,
+    "from_bytes": int.from_bytes,
+}
