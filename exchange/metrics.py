@@ -21,7 +21,7 @@ PUBLISH_SECONDS = Histogram("exchange_publish_batch_seconds", "Time to acknowled
 # clash, counted beside these: a record whose version stands already with another value.
 MATERIALISED = Counter("exchange_materialise_records", "Messages by outcome", ["topic", "outcome"])
 # Seconds from the poll's return until facets and position were durable.
-MATERIALISE_SECONDS = Histogram("exchange_materialise_batch_seconds", "Time to decode and store a batch")
+MATERIALISE_SECONDS = Histogram("exchange_materialise_batch_seconds", "Time to store a batch")
 # Messages between the position and the end; a series is removed when its partition moves to another process.
 LAG = Gauge("exchange_materialise_lag_records", "Messages not yet read", ["topic", "partition"])
 # Unix time of the watermark that is stored for a source of a contract.

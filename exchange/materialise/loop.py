@@ -2,6 +2,9 @@
 
 Effects and the position that covers them are stored together, fenced by the owner epoch that `Store.take` gave: whoever
 lost a partition cannot write to it any more. A crash at any line is a repeat at most, and a repeat changes nothing.
+
+Two threads take turns: while one set of batches is stored, the next is polled and decoded. Never more than one set is
+being stored, and all of it is stored before a partition is given up.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,7 +22,7 @@ from exchange import metrics
 from exchange.errors import BrokerUnavailable, RegistryUnavailable, StoreUnavailable
 from exchange.materialise.effects import Effects
 from exchange.records import Delivery, Facet, Reject, Watermark
-from exchange.store import Batch, Store
+from exchange.store import Applied, Batch, Store
 from exchange.topics import Broker, Feed
 
 log = structlog.get_logger()
@@ -37,10 +41,18 @@ class _Stopped(Exception):
 
 @dataclass(slots=True)
 class _Held:
-    """A partition that is ours: the offset to read next and the epoch that fences our writes."""
+    """A partition that is ours: the offset to decode next and the epoch that fences our writes."""
 
     offset: int
     epoch: int
+
+
+@dataclass(slots=True)
+class _Storing:
+    """Batches that are being stored, and what will have become of them."""
+
+    batches: Sequence[Batch]
+    applied: Future[list[Applied]]
 
 
 class Materialiser:
@@ -74,6 +86,8 @@ class Materialiser:
         self._housekeeping = housekeeping
         self._housekept = float("-inf")
         self._held: dict[tuple[str, int], _Held] = {}
+        self._storing: _Storing | None = None
+        self._writer = ThreadPoolExecutor(1, "store")
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -81,16 +95,20 @@ class Materialiser:
         self._stopping.set()
 
     def run(self) -> None:
-        """Until `stop`. Raises OperatorError where a person must look: TopicChanged, Fenced."""
+        """Until `stop`; once. Raises OperatorError where a person must look: TopicChanged, Fenced."""
         try:
-            while not self._stopping.is_set():
-                topics = self._patiently(self._topics)
-                if topics:
-                    self._read(topics)
-                else:
-                    self._stopping.wait(self._refresh)
+            with self._writer:
+                self._run()
         except _Stopped:
             log.info("stopped while waiting; what was not stored will be read again")
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            topics = self._patiently(self._topics)
+            if topics:
+                self._read(topics)
+            else:
+                self._stopping.wait(self._refresh)
 
     # -- Assignments, called by the feed --
 
@@ -103,6 +121,7 @@ class Materialiser:
 
     def revoked(self, topic: str, partition: int) -> None:
         """Nothing of this partition is written any more."""
+        self._stored()
         self._held.pop((topic, partition), None)
         metrics.LAG.remove(topic, str(partition))  # the next owner shows the lag from now on
         log.info("partition revoked", topic=topic, partition=partition)
@@ -115,13 +134,14 @@ class Materialiser:
             renewed = shown = time.monotonic()
             while not self._stopping.is_set():
                 try:
-                    deliveries = feed.poll(self._limit, 0.25)
+                    deliveries = feed.poll(self._limit, 0.25 if self._storing is None else 0.0)
                 except BrokerUnavailable as unavailable:
                     log.warning("broker unavailable", error=str(unavailable))
                     self._stopping.wait(RETRY_SECONDS)
                     continue
-                if deliveries:
-                    self._put(feed, deliveries)
+                batches = self._batches(feed, deliveries)
+                feed.committed(self._stored())
+                self._store_next(batches)
                 now = time.monotonic()
                 if now - shown >= LAG_SECONDS:
                     shown = now
@@ -132,28 +152,42 @@ class Materialiser:
                     if set(self._topics_if_known(topics)) != set(topics):
                         return
         finally:
-            feed.close()
+            try:
+                self._stored()
+            finally:
+                feed.close()
 
-    def _put(self, feed: Feed, deliveries: Sequence[Delivery]) -> None:
-        started = time.monotonic()
-        batches = [
+    def _batches(self, feed: Feed, deliveries: Sequence[Delivery]) -> list[Batch]:
+        return [
             batch
             for (topic, partition), ours in _by_partition(deliveries).items()
             if (batch := self._batch(feed, topic, partition, ours)) is not None
         ]
-        if not batches:
-            return
-        applied = self._patiently(lambda: self._store.apply(batches))  # the line of no return: effects and positions
-        for batch, outcome in zip(batches, applied, strict=True):
-            self._held[batch.topic, batch.partition].offset = batch.next
+
+    def _store_next(self, batches: Sequence[Batch]) -> None:
+        """Begin to store these, effects and positions: the line of no return."""
+        if batches:
+            self._storing = _Storing(batches, self._writer.submit(self._apply, batches))
+
+    def _apply(self, batches: Sequence[Batch]) -> list[Applied]:
+        started = time.monotonic()
+        applied = self._patiently(lambda: self._store.apply(batches))
+        metrics.MATERIALISE_SECONDS.observe(time.monotonic() - started)
+        return applied
+
+    def _stored(self) -> dict[tuple[str, int], int]:
+        """Wait until what is being stored is durable; the positions that it reached. Raises what storing raised."""
+        storing, self._storing = self._storing, None
+        if storing is None:
+            return {}
+        for batch, outcome in zip(storing.batches, storing.applied.result(), strict=True):
             metrics.MATERIALISED.labels(batch.topic, "applied").inc(outcome.applied)
             metrics.MATERIALISED.labels(batch.topic, "repeat").inc(outcome.repeats)
             metrics.MATERIALISED.labels(batch.topic, "rejected").inc(len(batch.rejects))
             if outcome.clashes:
                 metrics.MATERIALISED.labels(batch.topic, "clash").inc(outcome.clashes)
                 log.warning("one version, two values", topic=batch.topic, records=outcome.clashes)
-        metrics.MATERIALISE_SECONDS.observe(time.monotonic() - started)
-        feed.committed({(batch.topic, batch.partition): batch.next for batch in batches})
+        return {(batch.topic, batch.partition): batch.next for batch in storing.batches}
 
     def _batch(self, feed: Feed, topic: str, partition: int, deliveries: Sequence[Delivery]) -> Batch | None:
         held = self._held.get((topic, partition))
@@ -182,13 +216,14 @@ class Materialiser:
                 case Reject():
                     rejects.append(effect)
             position = delivery.offset + 1
-        if position == held.offset:
+        previous, held.offset = held.offset, position
+        if position == previous:
             return None
         return Batch(
             topic=topic,
             partition=partition,
             epoch=held.epoch,
-            previous=held.offset,
+            previous=previous,
             next=position,
             facets=facets,
             rejects=rejects,
