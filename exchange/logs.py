@@ -13,6 +13,7 @@ import traceback
 from collections.abc import MutableMapping
 from typing import Any, Literal
 
+import orjson
 import structlog
 
 # Names under which a personal value would travel. A subject key may be logged, an identifier may not.
@@ -74,10 +75,14 @@ class _Library(logging.Handler):
             structlog.get_logger().warning("a library warns", library=record.name, said=said)
 
 
+def _json(event: Any, **_options: Any) -> str:
+    return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode("utf-8", "replace")
+
+
 def configure(form: Literal["json", "console"], level: str = "info") -> None:
     """Set up structlog for this process. Called once, by a command."""
     renderer: Any = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
+        structlog.processors.JSONRenderer(serializer=_json)
         if form == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
     )

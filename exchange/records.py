@@ -326,8 +326,8 @@ class Reject:
 
 def rfc3339(moment: datetime) -> str:
     """An aware time as RFC 3339 in UTC, ending in Z, with 3 digits of a second or 6 where 3 lose something."""
-    utc = moment.astimezone(UTC)
-    return utc.isoformat(timespec="microseconds" if utc.microsecond % 1000 else "milliseconds").replace("+00:00", "Z")
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return f"{utc.isoformat(timespec='microseconds' if utc.microsecond % 1000 else 'milliseconds')[:-6]}Z"
 
 
 def canonical(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +18,7 @@ from exchange.disclosure.gathering import MOST_ROWS, Gathering
 from exchange.errors import BadRequest
 from exchange.records import Facet
 from exchange.store import LIST_LIMIT, Place
-from exchange.views import LIMIT, merge
+from exchange.views import LIMIT, Trimmer, merge
 from tests.support.disclosure import FIRM, NOW, City, city, facet, put
 from tests.support.policies import PENALTY, agreement
 from tests.support.stores import stores
@@ -69,7 +69,7 @@ class Rows:
 def penalty(number: int, event_time: datetime, *, hidden: bool, key: int) -> Facet:
     amount = "99.99" if hidden else "100.00"
     made = facet(NAME, FIRM, f"{key:022d}", number=f"P-{number}", amount=amount, officer="Wang")
-    return replace(made, event_time=event_time)
+    return made._replace(event_time=event_time)
 
 
 def list_of(seed: int, rows: int, times: Sequence[timedelta], hidden: float) -> tuple[list[Facet], list[Facet]]:
@@ -83,7 +83,7 @@ def list_of(seed: int, rows: int, times: Sequence[timedelta], hidden: float) -> 
 
 
 async def page(reader: Any, after: Mapping[str, str], now: datetime) -> dict[str, Any]:
-    found = await Gathering(reader, [LARGE], TERMS, after, now).of("k1.x")
+    found = await Gathering(reader, {(NAME, 1): Trimmer(LARGE, TERMS[NAME, 1])}, TERMS, after, now).of("k1.x")
     return merge(found, TERMS, {}, now, after)
 
 
@@ -118,7 +118,7 @@ async def test_every_permitted_row_once_as_if_the_hidden_ones_did_not_exist(
 
 async def test_a_list_of_distinct_times_is_read_once_for_each_page() -> None:
     every, _ = list_of(1, 900, TIMES["each its own"], 0.0)
-    every = [replace(one, event_time=NOW - timedelta(seconds=number)) for number, one in enumerate(every)]
+    every = [one._replace(event_time=NOW - timedelta(seconds=number)) for number, one in enumerate(every)]
     reader = Rows(every)
     assert len(await pages(reader)) == 5
     # The first page needs no more than its 201 rows; a cursor's own row is read again, and so a second piece.

@@ -20,7 +20,7 @@ from exchange.records import Reject, rejects_topic
 from exchange.store import FacetReader, open_reader
 from exchange.subjects import parse
 from exchange.topics.sqlite import SqliteBroker
-from exchange.views import merge, trim
+from exchange.views import Trimmer, merge
 from tests.support.bus import KEYS, NOW, Bus, Running, sqlite_url, until
 from tests.support.instances import Instances
 
@@ -131,7 +131,7 @@ class Reader:
         subject = KEYS.subject(parse("cn.uscc", code))
         found = await self._facets.facets(subject, list(self._decisions))
         trimmed = [
-            trim(self._decisions[facet.contract, facet.major], self._terms[facet.contract, facet.major], facet)
+            Trimmer(self._decisions[facet.contract, facet.major], self._terms[facet.contract, facet.major])(facet)
             for facet in found
         ]
         return merge([one for one in trimmed if one is not None], self._terms, {}, NOW)

@@ -17,7 +17,7 @@ from exchange.agreements.conditions import compiled
 from exchange.decisions import Decision
 from exchange.errors import BadRequest, StoreUnavailable
 from exchange.records import Facet, Origin
-from exchange.views import Trimmed, merge, select, trim
+from exchange.views import Trimmed, Trimmer, merge, select
 from exchange.views.comparison import compared
 
 NOW = datetime(2026, 11, 25, 4, tzinfo=UTC)
@@ -80,6 +80,10 @@ def facet(contract: str, payload: dict[str, Any] | str | None, at: datetime = NO
         "event_time": at,
     }
     return Facet(contract=contract, payload=text, **known | more)
+
+
+def trim(decision: Decision, terms: Terms, facet: Facet) -> Trimmed | None:
+    return Trimmer(decision, terms)(facet)
 
 
 def decision(contract: str, *names: str, masks: dict[str, Any] | None = None, condition: Any = ()) -> Decision:

@@ -26,7 +26,7 @@ from exchange.errors import CallerError, ExchangeError, NothingPermitted
 from exchange.metrics import VIEW_SECONDS, VIEWS
 from exchange.store import FacetReader
 from exchange.subjects import SCHEMES, KeyMaker, Subject
-from exchange.views import Selection, merge, select
+from exchange.views import Selection, Trimmers, merge, select
 
 WATERMARKS_S = 0.5
 """How old the watermarks of a view may be: as_of lags by at most this."""
@@ -84,6 +84,7 @@ class Disclosure:
         self._keys = keys
         self._audit_keys = audit_keys
         self._clock = clock
+        self._trimmers = Trimmers()
         self._watermarks = _Watermarks(reader)
 
     async def disclose(self, request: ViewRequest) -> tuple[View, Receipt]:
@@ -137,7 +138,9 @@ class Disclosure:
             raise NothingPermitted
         asked = select(permitted, bundle.terms, request.contracts, request.fields)
         known |= {"contracts": _shown(asked), "policies": _ids(asked.decisions)}
-        gathering = Gathering(self._reader, asked.decisions, bundle.terms, request.after, now)
+        pairs = [((one.contract, one.major), one) for one in asked.decisions]
+        trimmers = {pair: self._trimmers.of(decision, bundle.terms[pair]) for pair, decision in pairs}
+        gathering = Gathering(self._reader, trimmers, bundle.terms, request.after, now)
         told = await self._watermarks.of(bundle)  # before the facets: no value is said to be newer than it is
         trimmed = await gathering.of(self._keys.subject(request.subject))
         return orjson.dumps(merge(trimmed, bundle.terms, told, now, request.after, not_available=asked.not_available))

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from exchange.agreements import Terms
-from exchange.decisions import Decision
 from exchange.records import Facet
 from exchange.store import LIST_LIMIT, FacetReader, Place
 from exchange.views import LIMIT, Trimmed, Trimmer
@@ -27,19 +26,19 @@ _TICK = timedelta(microseconds=1)
 
 
 class Gathering:
-    """Reads one subject under the decisions of one request."""
+    """Reads one subject under the decisions of one request, each by its trimmer."""
 
     def __init__(
         self,
         reader: FacetReader,
-        decisions: Sequence[Decision],
+        trimmers: Mapping[tuple[str, int], Trimmer],
         terms: Mapping[tuple[str, int], Terms],
         after: Mapping[str, str],
         now: datetime,
     ) -> None:
-        """`now` is the answer's. Raises BadRequest for a cursor that no answer gave."""
+        """`trimmers` by contract and major, `now` the answer's time. Raises BadRequest for a cursor of no answer."""
         self._reader = reader
-        self._trimmers = {(one.contract, one.major): Trimmer(one, terms[one.contract, one.major]) for one in decisions}
+        self._trimmers = trimmers
         self._lists = {pair[0]: pair for pair in self._trimmers if terms[pair].record_key}
         self._cursors = {name: Cursor.read(text) for name, text in after.items() if name in self._lists}
         self._now = microseconds(now)

@@ -13,6 +13,6 @@ Trim comes before merge: merge takes `Trimmed` only, so nothing after it can sho
 
 from exchange.views.merge import LIMIT, merge
 from exchange.views.selection import Selection, select
-from exchange.views.trim import Trimmed, Trimmer, trim
+from exchange.views.trim import Trimmed, Trimmer, Trimmers
 
-__all__ = ["LIMIT", "Selection", "Trimmed", "Trimmer", "merge", "select", "trim"]
+__all__ = ["LIMIT", "Selection", "Trimmed", "Trimmer", "Trimmers", "merge", "select"]

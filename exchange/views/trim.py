@@ -45,7 +45,7 @@ class Trimmed:
 
 
 class Trimmer:
-    """Trims facets of one contract and major under one decision. Cheap to make; made once for many facets."""
+    """Trims facets of one contract and major under one decision; made once for many facets."""
 
     def __init__(self, decision: Decision, terms: Terms) -> None:
         """Raises ValueError if decision and terms are not of one contract and major."""
@@ -95,9 +95,23 @@ class Trimmer:
         )
 
 
-def trim(decision: Decision, terms: Terms, facet: Facet) -> Trimmed | None:
-    """One facet under one decision; see Trimmer."""
-    return Trimmer(decision, terms)(facet)
+class Trimmers:
+    """The trimmers of decisions, which are themselves kept as long as they hold; at most `limit` of them."""
+
+    def __init__(self, limit: int = 20_000) -> None:
+        self._limit = limit
+        self._made: dict[int, tuple[Decision, Trimmer]] = {}  # by the decision's identity
+
+    def of(self, decision: Decision, terms: Terms) -> Trimmer:
+        """The decision's trimmer; `terms` are those of the bundle that was decided under. Raises as Trimmer does."""
+        made = self._made.get(id(decision))
+        if made is not None and made[0] is decision:
+            return made[1]
+        if len(self._made) >= self._limit:
+            self._made.clear()
+        trimmer = Trimmer(decision, terms)
+        self._made[id(decision)] = decision, trimmer
+        return trimmer
 
 
 def _payload(facet: Facet) -> dict[str, Any]:
