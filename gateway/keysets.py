@@ -1,8 +1,9 @@
 """Issuers' public keys: found by OIDC discovery, refreshed in the background, kept while the issuer is away.
 
-A refresh each minute, so that a key replaced under its old name counts within that time. A token with an unknown key
-id asks for one at once, but never sooner than 30 seconds after the last: a flood of such tokens is one fetch in 30
-seconds. If the issuer cannot be reached, the last good keys count for an hour; after that its tokens are answered 503.
+A refresh a minute after the last, whoever caused that, so that a key replaced under its old name counts within that
+time. A token with an unknown key id asks for one at once, but never sooner than 30 seconds after the last: under a
+flood of such tokens the issuer sees one fetch in 30 seconds. If the issuer cannot be reached, the last good keys count
+for an hour; after that its tokens are answered 503.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class IssuerKeys:
         self._keys: tuple[Key, ...] = ()
         self._good_at: float | None = None
         self._tried_at: float | None = None
+        self._renewed = float("-inf")  # when the keys were last read, on the loop's clock
         self._fetch: asyncio.Task[bool] | None = None
 
     async def fitting(self, algorithm: str, kid: str | None) -> Sequence[Key]:
@@ -84,12 +86,14 @@ class IssuerKeys:
         return select(self._fresh(), algorithm, kid)
 
     async def run(self) -> None:
-        """Refresh for ever: each minute, sooner after a failure."""
+        """Refresh for ever: a minute after the last time, sooner after a failure."""
         delay = RETRY_SECONDS
+        now = asyncio.get_running_loop().time
         while True:
-            if await self.refresh():
+            if (rest := self._renewed + REFRESH_SECONDS - now()) > 0:
+                await asyncio.sleep(rest)
+            elif await self.refresh():
                 delay = RETRY_SECONDS
-                await asyncio.sleep(REFRESH_SECONDS)
             else:
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, REFRESH_SECONDS)
@@ -124,6 +128,7 @@ class IssuerKeys:
             return False
         self._keys = keys
         self._good_at = self._now()
+        self._renewed = asyncio.get_running_loop().time()
         return True
 
     async def _fetch_keys(self) -> tuple[Key, ...]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import httpx2
@@ -131,6 +133,35 @@ async def test_a_flood_of_unknown_kids_is_one_fetch_in_thirty_seconds() -> None:
         clock.move(second)
         await asyncio.gather(*(keys.fitting("ES256", f"x{second}-{number}") for number in range(50)))
     assert issuer.fetched.count(JWKS) == 1  # at second 30; the next one is due at 60
+
+
+async def test_the_minutes_refresh_and_the_one_that_a_flood_causes_keep_their_distance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A flood that begins shortly before the background's turn: that turn comes a whole pause after the flood's."""
+    monkeypatch.setattr(keysets, "UNKNOWN_KEY_GAP_SECONDS", 0.2)
+    monkeypatch.setattr(keysets, "REFRESH_SECONDS", 0.3)
+    issuer, times = Issuer(ec("a")), []
+    clock = StandingClock()
+    keys = issuer.keys(clock)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+
+    def noted(request: httpx2.Request) -> httpx2.Response:
+        if str(request.url) == JWKS:
+            times.append(loop.time() - began)
+        return httpx2.Response(200, json=issuer.jwks if str(request.url) == JWKS else issuer.document)
+
+    issuer.answer = noted
+    task = asyncio.create_task(keys.run())
+    await asyncio.sleep(0.25)
+    while loop.time() - began < 1.2:
+        clock.now = StandingClock().now + timedelta(seconds=loop.time() - began)
+        await keys.fitting("ES256", "x")
+        await asyncio.sleep(0.005)
+    task.cancel()
+    assert len(times) >= 4
+    assert min(later - earlier for earlier, later in itertools.pairwise(times)) > 0.18
 
 
 async def test_a_key_that_is_new_is_found_by_the_token_that_names_it() -> None:

@@ -29,6 +29,7 @@ from gateway.app import Parts, build
 from gateway.identity import Identity
 from gateway.limits import Edge
 from gateway.push import Pushing
+from gateway.tokens import Tokens
 from gateway.trail import Trail
 from tests.support.broker import FakeBroker
 from tests.support.contracts import contract
@@ -160,9 +161,10 @@ class City:
             raise PolicyUnavailable
         return self.bundle
 
-    def make_app(self) -> Edge:
+    def make_app(self, tokens: Tokens | None = None) -> Edge:
+        """The application; `tokens` in the place of a verifier that trusts KEY."""
         parts: Any = Parts(
-            identity=Identity(verifier(KEY, clock=self.clock), self.newest, self.clock),
+            identity=Identity(tokens or verifier(KEY, clock=self.clock), self.newest, self.clock),
             bundle=self.newest,
             disclosure=self.disclosing,  # type: ignore[arg-type]
             trail=Trail(self.log, self.newest, self.clock),  # type: ignore[arg-type]
