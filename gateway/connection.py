@@ -1,15 +1,22 @@
-"""What a connection may do before there is a request: the bounds that ASGI cannot set.
+"""What a connection may do before there is a request: the bounds that ASGI cannot set, and one way to read a header.
 
 uvicorn hands a request over when its header is complete, and waits for that without end. Here a header has ten
 seconds and 16 KiB, and an answer that nobody reads is given up. Past the header, `gateway.limits` counts on from the
 time of the request's first byte.
+
+Connections are bounded too. Where there are as many as may be, a new one takes the place of the one that has waited
+longest without a request under way, so that no number of silent sockets keeps a good request out.
+
+A proxy and this server must see the same requests in the same bytes. The parser (llhttp, strict) refuses most of what
+two readers could split in two ways; what it lets pass is refused here (`_one_reading`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import resource
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -19,6 +26,20 @@ from gateway.limits import BEGAN, HEADER_BYTES, SECONDS, SECURITY_HEADERS, UNMAT
 from gateway.problems import HeadersTooLarge, TooSlow, render
 
 UNREAD_SECONDS = 30.0
+CONNECTIONS = 4096
+SPARE_FILES = 256  # of the file descriptors a process may have: for the store, the log, the broker, pushes
+
+
+def bounded(connections: int = CONNECTIONS) -> type[BoundedProtocol]:
+    """The protocol of one listener with at most so many connections."""
+    return type("_Listener", (BoundedProtocol,), {"connection_limit": connections, "waiting": {}})
+
+
+def allow_connections() -> int:
+    """Let this process open as many files as it may be allowed, and say how many connections that leaves it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return CONNECTIONS if hard == resource.RLIM_INFINITY else max(64, min(CONNECTIONS, hard - SPARE_FILES))
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -30,6 +51,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     header_seconds = SECONDS
     unread_seconds = UNREAD_SECONDS
+    connection_limit = CONNECTIONS
+    waiting: ClassVar[dict[BoundedProtocol, None]] = {}  # without a request under way, the longest waiting first
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -41,6 +64,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._expect_header()
+        if len(self.connections) > self.connection_limit:
+            longest = next(iter(self.waiting))  # there is one at least: this
+            del self.waiting[longest]
+            longest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._header_complete()
@@ -66,11 +93,18 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_header = False
         self._header_complete()
+        if not self._one_reading():
+            raise ValueError("two readers could take this header in two ways")  # the parser's error: send_400_response
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
         """What uvicorn answers to bytes that are no HTTP; ours is a problem like every other."""
         self._refuse(BadRequest("not a valid HTTP/1.1 request"))
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.transport.is_closing() and not self._answering() and not self._in_header:
+            self.waiting[self] = None
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -83,15 +117,27 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unread_timer.cancel()
             self._unread_timer = None
 
+    def _one_reading(self) -> bool:
+        """RFC 9112: HTTP/1.1 with one Host (3.2); chunked and no other coding, never of an HTTP/1.0 client (6.1)."""
+        version = self.parser.get_http_version()
+        given = [(name.lower(), value) for name, value in self.headers]
+        hosts = sum(1 for name, _ in given if name == b"host")
+        codings = [value.strip().lower() for name, value in given if name == b"transfer-encoding"]
+        if version == "1.1":
+            return hosts == 1 and codings in ([], [b"chunked"])
+        return version == "1.0" and hosts <= 1 and not codings
+
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
     def _expect_header(self) -> None:
         self._header_bytes = 0
+        self.waiting.setdefault(self)
         self._header_timer = self.loop.call_later(self.header_seconds, self._too_slow)
 
     def _header_complete(self) -> None:
         self._header_bytes = 0
+        self.waiting.pop(self, None)
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None

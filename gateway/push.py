@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 
 from exchange.agreements import Bundle, Client
 from exchange.clock import Clock
@@ -23,6 +24,8 @@ from exchange.registry import Registry
 from exchange.store import ClaimState, PushLedger
 from exchange.subjects import KeyMaker
 from exchange.topics import Publisher
+from gateway.limits import PUSH_RECORDS
+from gateway.problems import BodyTooLarge
 from gateway.spool import Form, Spool, lines
 
 
@@ -54,11 +57,14 @@ class Pushing:
     def publish(self, push: Push, bundle: Bundle) -> bytes:
         """Publish a push and give the answer's bytes: those of the first time, if its key was finished before.
 
-        Raises NotFound for a dataset that takes no records; Malformed for an array that is none; Unprocessable and
-        Conflict for a key (see PushLedger); BrokerUnavailable, StoreUnavailable, RegistryUnavailable.
+        Raises NotFound for a dataset that takes no records; Malformed for an array that is none; BodyTooLarge for too
+        many records; Unprocessable and Conflict for a key (see PushLedger); BrokerUnavailable, StoreUnavailable,
+        RegistryUnavailable.
         """
         contract, schema_id = self._contract(push.contract, bundle)
-        count = sum(1 for _ in lines(push.body, push.form))
+        count = sum(1 for _ in islice(lines(push.body, push.form), PUSH_RECORDS + 1))
+        if count > PUSH_RECORDS:
+            raise BodyTooLarge(f"at most {PUSH_RECORDS} records in one push")
         if push.key is None:
             epoch, first = self._ledger.next_sequences(count)
             return self._produce(push, contract, schema_id, epoch, first)

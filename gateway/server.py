@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from exchange.errors import SettingWrong
 from exchange.settings import Settings
-from gateway.connection import BoundedProtocol
+from gateway.connection import CONNECTIONS, allow_connections, bounded
 from gateway.limits import Edge
 from gateway.metrics_listener import metrics_app
 
@@ -26,6 +26,7 @@ log = structlog.get_logger("gateway")
 KEEP_ALIVE_SECONDS = 15
 GRACE_SECONDS = 10
 BACKLOG = 2048
+METRICS_CONNECTIONS = 64
 
 
 class _Server(uvicorn.Server):
@@ -51,7 +52,7 @@ def run(settings: Settings, make: Callable[[Settings], Edge]) -> None:
     metrics = bind(gateway.metrics_host, gateway.metrics_port, "gateway.metrics")
     ports = {"port": listener.getsockname()[1], "metrics_port": metrics.getsockname()[1]}
     app = make(settings.model_copy(update={"gateway": gateway.model_copy(update=ports)}))
-    main = _Server(configuration(app, lifespan=True))
+    main = _Server(configuration(app, lifespan=True, connections=allow_connections()))
     log.info("gateway starts", host=gateway.host, **ports)
     try:
         with asyncio.Runner(loop_factory=main.config.get_loop_factory()) as runner:
@@ -63,11 +64,14 @@ def run(settings: Settings, make: Callable[[Settings], Edge]) -> None:
     log.info("gateway stopped")
 
 
-def configuration(app: ASGIApp, *, lifespan: bool) -> uvicorn.Config:
-    """uvicorn with our bounds, no access log of its own (it writes URLs as they were sent), no trust in proxies."""
+def configuration(app: ASGIApp, *, lifespan: bool, connections: int = CONNECTIONS) -> uvicorn.Config:
+    """uvicorn with our bounds and at most so many connections.
+
+    No access log of its own (it writes URLs as they were sent), no trust in proxies.
+    """
     return uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=bounded(connections),
         ws="none",
         lifespan="on" if lifespan else "off",
         log_config=None,
@@ -98,7 +102,7 @@ def bind(host: str, port: int, name: str) -> socket.socket:
 async def _serve(main: _Server, listener: socket.socket, metrics: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, main.stop)
-    second = _Server(configuration(metrics_app, lifespan=False))
+    second = _Server(configuration(metrics_app, lifespan=False, connections=METRICS_CONNECTIONS))
     watching = asyncio.create_task(second.serve(sockets=[metrics]))
     try:
         await main.serve(sockets=[listener])

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,75 +17,26 @@ import pytest
 
 from exchange.agreements import Bundle
 from exchange.audit import AuditStore, PublicKeys, Receipt, verify_receipt
-from exchange.cli.init import initialise
-from exchange.cli.policy import apply_policies
 from exchange.errors import AuditUnavailable, PolicyUnavailable, SettingWrong
 from exchange.settings import Settings
-from exchange.wiring import client_secret
 from gateway import trail
 from gateway.parts import create_app, is_loopback
 from gateway.trail import Trail
 from tests.support.gateway import Log
 from tests.support.server import serving
+from tests.support.site import CITIZEN, Site, bearer, view
 from tests.support.tokens import StandingClock
-
-ROOT = Path(__file__).parent.parent
-CITIZEN = "110101190001010014"
-
-
-@dataclass
-class Site:
-    """An installation in a folder of its own, with the reference city's contracts and policies."""
-
-    folder: Path
-
-    @property
-    def config(self) -> Path:
-        return self.folder / "exchange.toml"
-
-    def settings(self, **changes: Any) -> Settings:
-        loaded = Settings.load(self.config)
-        return loaded.model_copy(
-            update={name: getattr(loaded, name).model_copy(update=update) for name, update in changes.items()}
-        )
-
-    def strike(self, client_id: str) -> None:
-        """Take a client out of clients.toml and apply."""
-        file = self.folder / "policies" / "clients.toml"
-        blocks = re.split(r"(?=^\[\[clients\]\])", file.read_text("utf-8"), flags=re.MULTILINE)
-        kept = [block for block in blocks if f'client_id = "{client_id}"' not in block]
-        assert len(kept) == len(blocks) - 1
-        file.write_text("".join(kept), "utf-8")
-        apply_policies(self.settings())
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    made = Site(tmp_path_factory.mktemp("site"))
-    shutil.copytree(ROOT / "policies", made.folder / "policies")
-    initialise(made.config, ROOT / "schemas", Path("policies"))
-    apply_policies(made.settings())
-    return made
+    return Site.made(tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture(scope="module")
 def url(site: Site) -> Iterator[str]:
     with serving(create_app(site.settings()), lifespan=True) as port:
         yield f"http://127.0.0.1:{port}"
-
-
-def bearer(site: Site, url: str, client_id: str, **form: str) -> dict[str, str]:
-    secret = client_secret(site.settings(), client_id).read_text("ascii")
-    answer = httpx2.post(
-        f"{url}/oauth/token", data={"grant_type": "client_credentials", **form}, auth=(client_id, secret)
-    )
-    assert answer.status_code == 200
-    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
-
-
-def view(url: str, headers: dict[str, str], **more: Any) -> httpx2.Response:
-    purpose = {"Exchange-Purpose": "tax-assessment"}
-    return httpx2.post(f"{url}/v1/citizens/view", json={"id": CITIZEN, **more}, headers={**purpose, **headers})
 
 
 # --- what is refused at the start -------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import structlog
 
 from exchange.records import WATERMARKS_TOPIC, Envelope, Reject, Watermark
 from gateway import limits
+from gateway import push as gateway_push
 from gateway.push import Pushing
 from tests.support.gateway import CITIZEN, City
 
@@ -101,6 +102,21 @@ async def test_at_most_a_hundred_reasons_but_all_the_rejects(city: City) -> None
     answer = (await push(city, ndjson(*([{}] * 150)))).json()
     assert (answer["accepted"], answer["rejected"], len(answer["reasons"])) == (0, 150, 100)
     assert len(topic(city, "civil.rejects.v1")) == 150
+
+
+@pytest.mark.parametrize("form", ["array", "lines"])
+async def test_a_push_of_too_many_records_is_refused_whole(
+    city: City, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """A body of two bytes a record would be 32 million messages in the rejects topic, and minutes of work."""
+    monkeypatch.setattr(gateway_push, "PUSH_RECORDS", 50)
+    for number, status in ((50, 200), (51, 413)):
+        zeros = ([0] * number) if form == "array" else b"0\n" * number
+        answer = await push(city, zeros, f"key-{number}")
+        assert answer.status_code == status
+    assert "at most 50 records" in answer.text
+    assert len(topic(city, "civil.rejects.v1")) == 50
+    assert (await push(city, [good()], "key-51")).status_code == 200  # the key was not used up
 
 
 @pytest.mark.parametrize("body", [b"", b"\n \n", []], ids=["nothing", "blank lines", "array"])

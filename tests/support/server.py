@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
+from gateway.connection import CONNECTIONS
 from gateway.server import bind, configuration
 
 
@@ -22,10 +23,10 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.contextmanager
-def serving(app: ASGIApp, *, lifespan: bool = False) -> Iterator[int]:
+def serving(app: ASGIApp, *, lifespan: bool = False, connections: int = CONNECTIONS) -> Iterator[int]:
     """Serve this app; gives the port."""
     listener = bind("127.0.0.1", 0, "test")
-    server = _Server(configuration(app, lifespan=lifespan))
+    server = _Server(configuration(app, lifespan=lifespan, connections=connections))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
     thread.start()
     deadline = time.monotonic() + 10
