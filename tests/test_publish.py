@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -283,6 +284,23 @@ def test_what_strangers_wrote_to_the_topic_disturbs_nobody(bench: Bench) -> None
     bench.cursor.unlink()
     with closing(bench.open()) as publishing:
         assert publishing.cursor.epoch == 2
+
+
+def test_a_key_that_no_connector_makes_is_passed_over_and_told_once(bench: Bench) -> None:
+    bench.read(Given(row(1)))
+    foreign = [
+        Message(key, b"x", Envelope(Origin("civil/test", 1, 77 + number), "x", NOW).headers())
+        for number, key in enumerate(("k1.\u94a5".encode(), b"\xff\xfe", b""))
+    ]
+    bench.broker._append(bench.broker._topic(NAMED.topic), foreign)  # what a producer that is not ours may write
+    bench.cursor.unlink()
+    with structlog.testing.capture_logs() as logged:
+        assert bench.read(Given()) == Outcome(gone=1)
+    told = [line for line in logged if "key that no connector makes" in line["event"]]
+    place = next(d for d in bench.deliveries() if d.key in {m.key for m in foreign})
+    assert [(line["topic"], line["partition"], line["offset"]) for line in told] == [
+        (NAMED.topic, place.partition, place.offset)
+    ]
 
 
 # -- values --

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import structlog
+
 from exchange.contracts import unframe
 from exchange.errors import Rejected, UnknownSchema
 from exchange.publish.encoding import digest, shape
 from exchange.records import WATERMARKS_TOPIC, Delivery, Envelope, Watermark, rejects_topic
 from exchange.registry import Registry
+from exchange.subjects import split_key
 from exchange.topics import Broker
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,7 @@ class Learning:
     epoch: int = 0
     offsets: dict[int, int] = field(default_factory=dict)
     _shapes: dict[int, bytes | None] = field(default_factory=dict)
+    _told_foreign: bool = False
 
     def messages(self) -> Iterator[Learned]:
         """Every message of the source, in log order; not yet one per key.
@@ -44,11 +50,12 @@ class Learning:
         """
         for delivery in self._read(self.topic):
             envelope = self._ours(delivery)
-            if envelope is None or delivery.key is None:
+            key = None if envelope is None else self._key(delivery)
+            if envelope is None or key is None:
                 continue
             self.offsets[delivery.partition] = delivery.offset
             yield Learned(
-                key=delivery.key.decode("ascii", "replace"),
+                key=key,
                 digest=self._digest(delivery.value),
                 epoch=envelope.origin.epoch,
                 sequence=envelope.origin.sequence,
@@ -76,6 +83,27 @@ class Learning:
             return None
         self.epoch = max(self.epoch, envelope.origin.epoch)
         return envelope
+
+    def _key(self, delivery: Delivery) -> str | None:
+        """The message key as text; None for one that no KeyMaker makes: whoever wrote it, no row of ours stands there.
+
+        One such message must not keep a connector from its work. The first is told with its place in the topic.
+        """
+        key = delivery.key or b""
+        try:
+            split_key(key)
+        except Rejected:
+            if not self._told_foreign:
+                self._told_foreign = True
+                log.warning(
+                    "a message of this source has a key that no connector makes; it and others like it are passed over",
+                    source=self.source,
+                    topic=delivery.topic,
+                    partition=delivery.partition,
+                    offset=delivery.offset,
+                )
+            return None
+        return str(key, "ascii")
 
     def _digest(self, value: bytes | None) -> bytes | None:
         if value is None:
