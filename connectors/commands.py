@@ -16,7 +16,7 @@ from connectors.protocol import Weight
 from connectors.reporting import report_to
 from connectors.runner import Loaded, cursor_path
 from connectors.runner import run as run_instance
-from exchange.cli.options import CONFIG, Config, Json, load, print_json
+from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
 from exchange.clock import system_clock
 from exchange.publish import Status, read_status
 
@@ -53,9 +53,9 @@ def check(files: Files, config: Config = CONFIG, json: Json = False) -> None:
         print_json(told)
     else:
         for each in told:
-            typer.echo(f"{each['source']} ({each['contract']}): {'can run' if each['ok'] else 'cannot run'}")
+            say(f"{each['source']} ({each['contract']}): {'can run' if each['ok'] else 'cannot run'}")
             for found in each["findings"]:  # type: ignore[attr-defined]
-                typer.echo(f"    {found['weight']:8} {found['subject']}: {found['text']}")
+                say(f"    {found['weight']:8} {found['subject']}: {found['text']}")
     if refused:
         raise typer.Exit(65)
 
@@ -104,11 +104,11 @@ def status(
 
 def _show(status: Status) -> None:
     complete = status.complete
-    typer.echo(f"{status.source} -> {status.topic}")
-    typer.echo(f"    epoch {status.epoch}, next number {status.next_sequence}, {status.entries} records stand")
+    say(f"{status.source} -> {status.topic}")
+    say(f"    epoch {status.epoch}, next number {status.next_sequence}, {status.entries} records stand")
     if status.doubtful:
-        typer.echo(f"    {status.doubtful} of them may not have reached the topic; the next reading sends them again")
-    typer.echo(f"    everything told as of {complete.as_of if complete else 'never yet'}")
+        say(f"    {status.doubtful} of them may not have reached the topic; the next reading sends them again")
+    say(f"    everything told as of {complete.as_of if complete else 'never yet'}")
     for reading in status.readings:
         end = "complete" if reading.as_of else (reading.note or "goes on")
-        typer.echo(f"    {reading.began}  {reading.outcome}  ({end})")
+        say(f"    {reading.began}  {reading.outcome}  ({end})")

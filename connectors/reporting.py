@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from exchange.printable import shown
 from exchange.publish import Outcome
 from exchange.records import rfc3339
 
@@ -81,7 +82,7 @@ class JsonReport:
         self._print({name: value for name, value in line.items() if value is not None})
 
     def _print(self, line: dict[str, Any]) -> None:
-        print(json.dumps(line, ensure_ascii=False), file=self._stream, flush=True)
+        print(shown(json.dumps(line, ensure_ascii=False)), file=self._stream, flush=True)
 
 
 class BarReport:
@@ -120,19 +121,23 @@ class BarReport:
         quiet = as_of is not None and outcome.read == outcome.unchanged and not outcome.gone
         if not (quiet and self._quiet):
             told = f"as of {rfc3339(as_of)}" if as_of else f"not complete: {note}"
-            self._progress.console.print(f"{self._source}: {outcome}; {told}", highlight=False)
+            self._print(f"{self._source}: {outcome}; {told}")
         self._quiet = quiet
         self._progress.reset(self._task, rows=0, rejected=0)
 
     def note(self, text: str) -> None:
         """See Report."""
         if text != self._note:
-            self._progress.console.print(f"{self._source}: {text}", style="dim", highlight=False)
+            self._print(f"{self._source}: {text}", "dim")
         self._note = text
 
     def close(self) -> None:
         """See Report."""
         self._progress.stop()
+
+    def _print(self, line: str, style: str = "") -> None:
+        """A line beside the bar. What stands in it is data: no markup, and nothing that steers the terminal."""
+        self._progress.console.print(Text(shown(line), style))
 
 
 class _Rate(ProgressColumn):

@@ -16,12 +16,15 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from exchange.errors import Rejected
+from exchange.printable import plain
 from exchange.subjects import Subject
 
 WATERMARKS_TOPIC = "exchange.watermarks.v1"
 CHECKPOINTS_TOPIC = "exchange.audit.checkpoints.v1"
 
 _LIMIT = 1 << 63
+REJECT_LINE = 1_000  # characters of a reject's place and of its reason
+REJECT_PAYLOAD = 64 * 1024  # characters of its payload; of a longer one the place alone is kept
 
 
 def rejects_topic(department: str) -> str:
@@ -136,7 +139,7 @@ def _number(header: str, digits: bytes) -> int:
 @lru_cache(maxsize=4_096)
 def _source(raw: bytes) -> tuple[str, int]:
     source, _, epoch = raw.decode("ascii").rpartition("/")
-    if source.count("/") != 1 or not all(source.split("/")):
+    if source.count("/") != 1 or not all(source.split("/")) or not source.isprintable():
         raise Rejected("header ce_source is not <department>/<instance>/<epoch>")
     return source, _number("ce_source", epoch.encode("ascii"))
 
@@ -271,7 +274,7 @@ class Reject:
 
     One row per (source, epoch, sequence) where a connector rejected it, or per (topic, partition, offset) where
     materialise did. `place` is for a person (`people.csv line 5`); `field` and `reason` never hold a value; `payload`
-    is JSON text for the owner's eyes only, without level 4 fields.
+    is JSON text for the owner's eyes only, without level 4 fields. `contract` is one of the department's own.
     """
 
     department: str
@@ -306,22 +309,29 @@ class Reject:
 
     @classmethod
     def read(cls, delivery: Delivery) -> Reject:
-        """Parse a message of a rejects topic. Raises Rejected if it is malformed."""
+        """Parse a message of a rejects topic.
+
+        Raises Rejected if it is malformed, speaks of another department's contract, or holds what a person should not
+        be shown: control characters, a place or a reason without end, a payload that is no JSON.
+        """
         envelope, value = Envelope.read(delivery.headers), _json_object(delivery)
         try:
-            return cls(
+            found = cls(
                 department=envelope.origin.department,
                 contract=_name(value["contract"]),
-                place=_text(value["place"]),
-                field=None if value["field"] is None else _text(value["field"]),
-                reason=_text(value["reason"]),
+                place=_line("place", value["place"]),
+                field=None if value["field"] is None else _line("field", value["field"]),
+                reason=_line("reason", value["reason"]),
                 at=datetime.fromisoformat(value["at"]).astimezone(UTC),
                 origin=envelope.origin,
                 schema_id=None if value["schema_id"] is None else _whole(value["schema_id"]),
-                payload=None if value["payload"] is None else _text(value["payload"]),
+                payload=None if value["payload"] is None else _payload(value["payload"]),
             )
         except (KeyError, TypeError, ValueError, OverflowError):
             raise Rejected("the reject is malformed") from None
+        if found.contract.partition(".")[0] != found.department:
+            raise Rejected("the reject speaks of a contract of another department than its source")
+        return found
 
 
 def rfc3339(moment: datetime) -> str:
@@ -348,6 +358,25 @@ def _text(value: Any) -> str:
         raise TypeError
     value.encode("utf-8")  # a lone surrogate is a UnicodeEncodeError, which is a ValueError
     return value
+
+
+def _line(name: str, value: Any) -> str:
+    """Text for a person, on one line."""
+    text = _text(value)
+    if len(text) > REJECT_LINE or not plain(text):
+        raise Rejected(f"the reject's {name} is longer than {REJECT_LINE} characters or holds control characters")
+    return text
+
+
+def _payload(value: Any) -> str:
+    text = _text(value)
+    if len(text) > REJECT_PAYLOAD:
+        raise Rejected(f"the reject's payload is longer than {REJECT_PAYLOAD} characters")
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        raise Rejected("the reject's payload is not JSON") from None
+    return text
 
 
 def _whole(value: Any) -> int:

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 # In reading order: a module imports only from those above it.
 ORDER = [
     "errors",
+    "printable",
     "clock",
     "settings",
     "metrics",

@@ -393,6 +393,7 @@ def test_the_bar_shows_rows_and_rejects() -> None:
     report.reading(Outcome(read=1500, published=1400, rejected=100), NOW, None)
     report.note("people.csv was read to its end")
     report.note("people.csv was read to its end")
+    report.note("[bold]people[/]\x07.csv has a strange name")
     report.reading(Outcome(), NOW, None)
     report.reading(Outcome(), NOW, None)
     report.reading(Outcome(read=1, rejected=1), None, "stopped")
@@ -402,6 +403,7 @@ def test_the_bar_shows_rows_and_rejects() -> None:
     assert "not complete: stopped" in shown
     assert shown.count("was read to its end") == 1
     assert shown.count(": 0 rows in") == 1
+    assert "[bold]people[/]\\u0007.csv has a strange name" in shown
 
 
 def test_polls_in_which_nothing_happens_fill_no_log(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,6 +148,19 @@ def test_a_misplaced_reject_or_watermark_is_a_reject_of_its_own(bus: Bus) -> Non
     ]
 
 
+def test_a_reject_from_the_future_cannot_outlive_the_purge(bus: Bus) -> None:
+    for number, ahead in enumerate((timedelta(hours=1), timedelta(days=2), timedelta(days=300_000))):
+        origin = Origin("civil/people", 1, number)
+        reject = Reject("civil", "civil.person", f"line {number}", None, "empty", clock() + ahead, origin)
+        bus.say(rejects_topic("civil"), reject.message())
+    read_to_end(bus)
+    found = [each.reject for each in bus.store.list_rejects()]
+    assert len(found) == 3
+    assert all(reject.at <= clock() + timedelta(days=1) for reject in found)
+    assert sum("a day ahead" in reject.reason for reject in found) == 2
+    assert bus.store.purge_rejects(clock() + timedelta(days=1, seconds=1)) == 3
+
+
 class Away:
     """A registry that is out of reach, or does not know, until told otherwise; it counts what it is asked."""
 

@@ -303,6 +303,14 @@ def test_a_key_that_no_connector_makes_is_passed_over_and_told_once(bench: Bench
     ]
 
 
+def test_a_file_of_any_name_can_be_named_in_a_reject(bench: Bench) -> None:
+    bad = Rejected("no column 'na\x9bme'", "name")
+    bench.read(Given(Row({}, "people\x1b[2J.csv line 1", rejected=bad), Row({}, "x" * 2_000, rejected=bad)))
+    (place, field, reason), (long, _, _) = bench.reasons()
+    assert (place, field, reason) == ("people\\u001b[2J.csv line 1", "name", "no column 'na\\u009bme'")
+    assert len(long) == 1_000
+
+
 # -- values --
 
 

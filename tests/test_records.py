@@ -66,6 +66,7 @@ def test_an_envelope_reads_back(
         ("ce_sequence", b"99999999999999999999"),
         ("ce_type", None),
         ("ce_type", b"x" * 300),
+        ("ce_source", b"civil/\x1b[2Jpeople/1"),
     ],
 )
 def test_a_malformed_header_is_named_and_never_shown(header: str, value: bytes | None) -> None:
@@ -176,6 +177,31 @@ def test_a_reject_reads_back_and_its_headers_hold_nothing_personal() -> None:
     message = reject.message()
     assert Reject.read(delivered(message)) == reject
     assert "\u738b" not in repr(message.headers) + message.key.decode()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"contract": "tax.person"},
+        {"contract": "civilian.person"},
+        {"place": "people.csv\x1b[2J line 5"},
+        {"place": "x" * 1_001},
+        {"field": "na\rme"},
+        {"reason": "all is well\u202e"},
+        {"reason": "x" * 1_001},
+        {"payload": "{cut"},
+        {"payload": "[" * 60_000},
+        {"payload": '"' + "x" * 65_536 + '"'},
+    ],
+    ids=lambda changed: str(changed)[:40],
+)
+def test_a_reject_that_no_person_should_be_shown_is_refused(changed: dict[str, object]) -> None:
+    reject = Reject("civil", "civil.person", "people.csv line 5", "name", "missing", NOW, Origin("civil/people", 2, 9))
+    message = reject.message()
+    value = json.loads(message.value or b"") | changed
+    with pytest.raises(Rejected) as refused:
+        Reject.read(delivered(Message(message.key, json.dumps(value).encode(), message.headers)))
+    assert str(next(iter(changed.values())))[:20] not in str(refused.value)
 
 
 def facet(origin: Origin, version: int | None = None, place: tuple[int, int] = (0, 0)) -> Facet:

@@ -19,7 +19,7 @@ from importlib.metadata import entry_points
 import typer
 
 from exchange import logs
-from exchange.cli.options import exit_status
+from exchange.cli.options import exit_status, say
 from exchange.errors import ExchangeError
 
 GROUP = "exchange.commands"
@@ -63,7 +63,8 @@ def main() -> None:
     try:
         build(sys.argv[1] if len(sys.argv) > 1 else None)()
     except ExchangeError as error:
-        typer.secho(str(error), fg=typer.colors.RED, err=True)
+        for line in str(error).split("\n"):  # some name every problem at once, each on its line
+            say(line, fg=typer.colors.RED, err=True)
         sys.exit(exit_status(error))
     except BrokenPipeError:
         sys.exit(0)

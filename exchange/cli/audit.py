@@ -11,7 +11,7 @@ import typer
 
 from exchange.audit import PublicKeys, Receipt, find, verify_log, verify_receipt
 from exchange.cli.administration import open_audit
-from exchange.cli.options import CONFIG, Config, Json, load, print_json
+from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
 from exchange.errors import AuditBroken, BadRequest
 from exchange.records import CHECKPOINTS_TOPIC
 from exchange.settings import Settings
@@ -39,16 +39,16 @@ def verify(config: Config = CONFIG, json: Json = False) -> None:
     if json:
         print_json(told)
     else:
-        typer.echo(
+        say(
             f"{report.entries} entries in {report.groups} groups, {report.checkpoints} checkpoints; "
             f"{report.uncovered} entries after the newest checkpoint"
         )
         for line in found:
-            typer.secho(line, fg=typer.colors.RED)
+            say(line, fg=typer.colors.RED)
     if not report:
         raise AuditBroken(f"{report.found} findings")
     if not json:
-        typer.secho("the log verifies", fg=typer.colors.GREEN)
+        say("the log verifies", fg=typer.colors.GREEN)
 
 
 @app.command()
@@ -75,9 +75,9 @@ def receipt(
     if json:
         print_json(told)
     else:
-        typer.secho(f"the receipt verifies: {proof.writer} number {proof.number}", fg=typer.colors.GREEN)
+        say(f"the receipt verifies: {proof.writer} number {proof.number}", fg=typer.colors.GREEN)
         if "entry" in told:
-            typer.echo(json_format.dumps(told["entry"], ensure_ascii=False, indent=2))
+            print_json(told["entry"])
 
 
 def published_checkpoints(settings: Settings) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from exchange.audit.keys import Signer
-from exchange.cli.options import CONFIG, Config
+from exchange.cli.options import CONFIG, Config, say
 from exchange.errors import SettingWrong
 from exchange.settings import Settings
 from exchange.wiring import client_secret
@@ -55,7 +55,7 @@ def init(
 ) -> None:
     """Make what is missing: the settings file, keys (mode 0600), clients' secrets. What exists is left as it is."""
     for made in initialise(config, schemas, policies):
-        typer.echo(f"made {made}")
+        say(f"made {made}")
 
 
 def initialise(

@@ -10,6 +10,7 @@ import typer
 
 from exchange import logs
 from exchange.errors import CallerError, ExchangeError, OperatorError, PublisherError, TryLater
+from exchange.printable import shown
 from exchange.settings import Settings
 
 Config = Annotated[
@@ -39,6 +40,12 @@ def exit_status(error: ExchangeError) -> int:
     return next((status for kind, status in STATUS if isinstance(error, kind)), 70)
 
 
+def say(line: str = "", *, fg: str | None = None, err: bool = False) -> None:
+    """One line for a person; whatever data brought into it, it stays one line and steers no terminal."""
+    typer.secho(shown(line), fg=fg, err=err)
+
+
 def print_json(document: Any) -> None:
-    """One JSON document on standard output."""
-    typer.echo(json.dumps(document, ensure_ascii=False, indent=2, default=str))
+    """One JSON document on standard output, with the same escapes: they are JSON's own."""
+    text = json.dumps(document, ensure_ascii=False, indent=2, default=str)
+    typer.echo("\n".join(shown(line) for line in text.split("\n")))

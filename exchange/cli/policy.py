@@ -11,7 +11,7 @@ from exchange import publish
 from exchange.agreements import Bundle
 from exchange.audit import checkpoints
 from exchange.cli.administration import note
-from exchange.cli.options import CONFIG, Config, Json, load, print_json
+from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
 from exchange.clock import system_clock
 from exchange.contracts import Catalogue, Contract, load_catalogue
 from exchange.decisions import Decider, explain, load_bundle, without_effect
@@ -33,12 +33,12 @@ def apply(config: Config = CONFIG, json: Json = False) -> None:
     if json:
         print_json(applied)
     else:
-        typer.echo(
+        say(
             f"policy {applied['policy'][:12]} applied: {applied['contracts']} contracts, {applied['clients']} clients, "
             f"{applied['agreements']} agreements"
         )
         for warning in applied["without_effect"]:
-            typer.secho(f"without effect: {warning}", fg=typer.colors.YELLOW, err=True)
+            say(f"without effect: {warning}", fg=typer.colors.YELLOW, err=True)
 
 
 @app.command("test")
@@ -49,9 +49,9 @@ def check(config: Config = CONFIG, json: Json = False) -> None:
     if json:
         print_json(found)
     else:
-        typer.echo(f"policy {bundle.version[:12]} is sound: {len(bundle.guardrails)} guardrails, all cases pass")
+        say(f"policy {bundle.version[:12]} is sound: {len(bundle.guardrails)} guardrails, all cases pass")
         for warning in found["without_effect"]:
-            typer.secho(f"without effect: {warning}", fg=typer.colors.YELLOW, err=True)
+            say(f"without effect: {warning}", fg=typer.colors.YELLOW, err=True)
 
 
 @app.command("explain")
@@ -97,12 +97,18 @@ def apply_policies(settings: Settings) -> dict[str, Any]:
         store.migrate()
         registry = StoreRegistry(store.engine)
         registry.check({contract.registry_subject: contract.schema_text for contract in served})
+        new = [
+            contract.registry_subject
+            for contract in served
+            if registry.lookup(contract.registry_subject, contract.schema_text) is None
+        ]
+        if new or store.newest_bundle_version() != bundle.version:
+            note(settings, "policy apply", bundle=bundle.version, details={"registers": new})
         for contract in served:
             registry.register(contract.registry_subject, contract.schema_text)
         for spec in topics(settings, served):
             broker.ensure(spec)
         if store.newest_bundle_version() != bundle.version:
-            note(settings, "policy apply", bundle=bundle.version)
             store.save_bundle(bundle.version, bundle.to_bytes())
     finally:
         broker.close()
@@ -141,18 +147,17 @@ def _summary(bundle: Bundle) -> dict[str, Any]:
 
 
 def _print(told: dict[str, Any]) -> None:
-    typer.echo(f"{told['client']} of {told['department']} for {told['purpose']}, policy {told['policy'][:12]}")
+    say(f"{told['client']} of {told['department']} for {told['purpose']}, policy {told['policy'][:12]}")
     if not told["majors"]:
-        typer.echo(f"there is no contract {told['contract']}")
+        say(f"there is no contract {told['contract']}")
     for major in told["majors"]:
         verdict = f"permitted by {major['rests_on']}" if major["allowed"] else "refused"
-        typer.echo(f"\n{told['contract']} v{major['major']}: {verdict}. {major['reason'] or ''}")
+        say()
+        say(f"{told['contract']} v{major['major']}: {verdict}. {major['reason'] or ''}")
         if major["agreement"]:
-            typer.echo(f"  agreement {major['agreement']['id']}, approved by {major['agreement']['approved_by']}")
+            say(f"  agreement {major['agreement']['id']}, approved by {major['agreement']['approved_by']}")
         for condition in major["condition"]:
-            typer.echo(f"  only where {' '.join(str(part) for part in condition)}")
+            say(f"  only where {' '.join(str(part) for part in condition)}")
         for field in major["fields"]:
             shown = (field["mask"] or "shown") if field["shown"] else "-"
-            typer.echo(
-                f"  {field['name']:28} level {field['level']}  {shown:10} {'' if field['shown'] else field['why']}"
-            )
+            say(f"  {field['name']:28} level {field['level']}  {shown:10} {'' if field['shown'] else field['why']}")

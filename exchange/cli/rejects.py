@@ -7,13 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from exchange.cli.administration import note
-from exchange.cli.options import CONFIG, Config, Json, load, print_json
+from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
 from exchange.clock import system_clock
-from exchange.contracts import load_catalogue
+from exchange.contracts import Contract, load_catalogue
 from exchange.errors import NotFound
 from exchange.publish import replay as publish_again
 from exchange.records import rfc3339
 from exchange.registry import StoreRegistry
+from exchange.settings import Settings
 from exchange.store import SetAside
 from exchange.wiring import key_maker, open_broker, open_store
 
@@ -43,9 +44,10 @@ def list_command(
         reject = each.reject
         replayed = f"  (published again {rfc3339(each.replayed_at)})" if each.replayed_at else ""
         field = f"{reject.field}: " if reject.field else ""
-        typer.echo(f"{each.id}\n    {reject.contract}, {reject.place}: {field}{reject.reason}{replayed}")
+        say(each.id)
+        say(f"    {reject.contract}, {reject.place}: {field}{reject.reason}{replayed}")
     if not found:
-        typer.echo("nothing is set aside")
+        say("nothing is set aside")
 
 
 @app.command()
@@ -70,7 +72,7 @@ def show(
         print_json(document)
     else:
         for name, value in document.items():
-            typer.echo(f"{name:12} {'' if value is None else value}")
+            say(f"{name:12} {'' if value is None else value}")
 
 
 @app.command()
@@ -84,7 +86,7 @@ def replay(reject_id: Which, config: Config = CONFIG, json: Json = False) -> Non
         contract = load_catalogue(settings.path(settings.schemas)).newest(found.contract)
         if contract is None:
             raise NotFound(f"there is no contract {found.contract} in schemas")
-        schema_id = StoreRegistry(store.engine).register(contract.registry_subject, contract.schema_text)
+        schema_id = _registered(settings, StoreRegistry(store.engine), contract)
         note(settings, "rejects replay", details={"reject": reject_id, "contract": found.contract})
         partition, offset = publish_again(
             contract, found, keys=key_maker(settings), publisher=broker.publisher(), schema_id=schema_id
@@ -96,7 +98,18 @@ def replay(reject_id: Which, config: Config = CONFIG, json: Json = False) -> Non
     if json:
         print_json({"id": reject_id, "topic": contract.topic, "partition": partition, "offset": offset})
     else:
-        typer.echo(f"published again: {contract.topic} partition {partition} offset {offset}")
+        say(f"published again: {contract.topic} partition {partition} offset {offset}")
+
+
+def _registered(settings: Settings, registry: StoreRegistry, contract: Contract) -> int:
+    """The id of the contract's schema. Registering a new one is an act of its own, with its entry before it."""
+    subject, text = contract.registry_subject, contract.schema_text
+    found = registry.lookup(subject, text)
+    if found is not None:
+        return found
+    registry.check({subject: text})
+    note(settings, "register", details={"subject": subject})
+    return registry.register(subject, text)
 
 
 def _document(found: SetAside) -> dict[str, Any]:

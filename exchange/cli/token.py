@@ -7,7 +7,7 @@ from typing import Annotated
 import httpx2
 import typer
 
-from exchange.cli.options import CONFIG, Config, Json, load, print_json
+from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
 from exchange.errors import IssuerUnavailable, SettingWrong
 from exchange.settings import Settings
 from exchange.wiring import client_secret, gateway_url
@@ -27,7 +27,7 @@ def token(
     if json:
         print_json(answer)
     else:
-        typer.echo(answer["access_token"])
+        say(answer["access_token"])
 
 
 def fetch(settings: Settings, client: str, scope: str | None = None) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import typer
 
-from exchange.cli.options import CONFIG, Config, Json, load, print_json
+from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
 from exchange.cli.policy import apply_policies
 from exchange.cli.supervisor import Supervisor, exchange_command
 from exchange.errors import OperatorError
@@ -34,7 +34,7 @@ def up(config: Config = CONFIG, json: Json = False) -> None:
     if json:
         print_json(told)
     else:
-        typer.echo(f"Exchange is up: {told['gateway']}/docs, policy {applied['policy'][:12]}; Ctrl-C stops it")
+        say(f"Exchange is up: {told['gateway']}/docs, policy {applied['policy'][:12]}; Ctrl-C stops it")
     supervisor.watch()
 
 

@@ -7,7 +7,7 @@ RegistryUnavailable leaves here, because then nobody knows yet whether the recor
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,6 +22,9 @@ Effect = Facet | Watermark | Reject
 
 # An id that the registry does not know is asked for again after this many seconds, not on every record.
 UNKNOWN_SCHEMA_SECONDS = 5.0
+# Rejects are kept for a time that counts from their own `at`: one from the future would be kept for ever. A connector's
+# clock may be a little ahead of ours.
+AHEAD = timedelta(days=1)
 
 
 class Effects:
@@ -83,6 +86,8 @@ class Effects:
         reject = Reject.read(delivery)
         if reject.department != delivery.topic.partition(".")[0]:
             raise Rejected("header ce_source names another department than the topic's owner")
+        if reject.at > self._clock() + AHEAD:
+            raise Rejected("the reject's time lies more than a day ahead: set the connector's clock")
         return reject
 
     def _contract(self, schema_id: int) -> Contract:

@@ -14,13 +14,13 @@ from typing import Any
 
 from exchange.contracts import Contract, frame
 from exchange.errors import Rejected
+from exchange.printable import shown
 from exchange.publish.text import normal, normal_value
-from exchange.records import Message, Origin, Reject, canonical, headers_of, rfc3339
+from exchange.records import REJECT_LINE, REJECT_PAYLOAD, Message, Origin, Reject, canonical, headers_of, rfc3339
 from exchange.subjects import KeyMaker, parse
 
 DIGEST_BYTES = 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MAX_PAYLOAD = 64 * 1024  # of a reject; longer ones keep their place only
 _UNSAID = ("doc", "aliases", "default", "exchange")  # what can change in a schema without changing what bytes mean
 
 
@@ -119,7 +119,7 @@ class Encoder:
         if shown is None:
             return None
         text = canonical(_printable(shown))
-        return text if len(text) <= MAX_PAYLOAD else None
+        return text if len(text) <= REJECT_PAYLOAD else None
 
 
 class Stamp:
@@ -144,9 +144,9 @@ class Stamp:
         return Reject(
             department=contract.department,
             contract=contract.name,
-            place=where,
-            field=rejected.field,
-            reason=rejected.reason,
+            place=_line(where),
+            field=None if rejected.field is None else _line(rejected.field),
+            reason=_line(rejected.reason),
             at=at,
             origin=Origin(self.source, self.epoch, sequence),
             schema_id=self._encoder.schema_id,
@@ -197,6 +197,11 @@ def form(value: Any, type_: str | None = None) -> Any:
     if isinstance(value, list | tuple):
         return [form(inner) for inner in value]
     return value if isinstance(value, float) and isfinite(value) else str(value)
+
+
+def _line(text: str) -> str:
+    """A place, field or reason as a rejects topic takes it: a file's or a column's name can hold anything."""
+    return shown(text)[:REJECT_LINE]
 
 
 def _printable(value: Any) -> Any:

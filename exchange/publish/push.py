@@ -120,6 +120,8 @@ def replay(
     origin = reject.origin
     if origin is None:
         raise Unprocessable("the message is in the topic already; it was set aside there and not by a connector")
+    if origin.department != contract.department:
+        raise Unprocessable(f"it was set aside by {origin.department}, which does not own {contract.name}")
     value = json.loads(reject.payload)
     if not isinstance(value, Mapping):
         raise Unprocessable("this row could not be divided into fields: correct it at the source")
