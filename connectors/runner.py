@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -140,14 +140,14 @@ def run(
             try:
                 return call()
             except TryLater as unavailable:
-                if once or stop.is_set():
+                if once:
                     raise
                 log.warning("waiting", source=loaded.source, error=str(unavailable), again_in_s=pause)
                 if stop.wait(pause):
-                    raise
+                    raise _Stopped from None
                 pause = min(pause * 2, LONGEST_PAUSE)
 
-    with ExitStack() as stack:
+    with suppress(_Stopped), ExitStack() as stack:
         stack.enter_context(closing(loaded.connector))
         loaded.refuse_findings(list(patiently(loaded.connector.check)))
         cursor = stack.enter_context(closing(CursorFile(loaded.cursor)))
@@ -174,7 +174,11 @@ def run(
         if once:
             return runner.once()
         runner.forever()
-        return None
+    return None
+
+
+class _Stopped(Exception):
+    """`stop` was set before the first reading, while something was away."""
 
 
 def open_registry(loaded: Loaded, settings: Settings) -> Registry:

@@ -114,6 +114,22 @@ def test_one_reading_with_its_line(department: Department) -> None:
     assert "nothing new" in lines[0]["note"]
 
 
+def test_who_is_stopped_while_the_registry_is_away_has_done_what_it_was_told(
+    department: Department, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = threading.Event()
+
+    class Away(FakeRegistry):
+        def __getattribute__(self, name: str) -> Any:
+            stop.set()
+            raise RegistryUnavailable("it does not answer")
+
+    monkeypatch.setattr(runner, "open_registry", lambda loaded, settings: Away())
+    assert department.run(once=False, stop=stop) == (None, [])
+    with pytest.raises(RegistryUnavailable):
+        department.run(stop=stop)
+
+
 def test_polling_until_it_is_stopped_tells_what_happens_once(department: Department) -> None:
     stop = threading.Event()
     told: list[Any] = []

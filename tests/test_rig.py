@@ -1,0 +1,178 @@
+"""The rig: it shares no code with what it judges, its checkers can fail, and a short run holds."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from exchange.subjects import KeyMaker, parse
+from rig.checkers import Evidence, Finding, lost, order, phantom, poison, twice
+from rig.faults import ALL, schedule
+from rig.identities import Identity, Keys, code
+from rig.meddling import DUPLICATES, MARK, POISON
+from rig.offices import PENALTY, TABLE, penalty
+from rig.oracle import Oracle, Statement, admitted
+from rig.tables import Effect, Facet, Reject
+from rig.topics import Message
+
+ROOT = Path(__file__).parent.parent
+SECRET = b"a secret of a test, 32 bytes...."
+
+
+def test_the_rig_imports_nothing_that_it_judges() -> None:
+    for file in (ROOT / "rig").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            ours = {"exchange", "connectors", "gateway", "bench", "tests"}
+            assert not ours.intersection(name.partition(".")[0] for name in names), file
+
+
+def test_the_seed_draws_the_same_faults_again() -> None:
+    def drawn(seed: int) -> list[tuple[float, str, str]]:
+        planned = itertools.islice(schedule(seed, ALL, 2.0), 50)
+        return [(each.pause, each.fault.name, each.seed) for each in planned]
+
+    assert drawn(7) == drawn(7) != drawn(8)
+
+
+def test_codes_and_keys_are_those_of_the_product() -> None:
+    keys, makers = Keys(SECRET), KeyMaker("k1", SECRET)
+    for number in (0, 1, 17, 139):
+        subject = parse("cn.uscc", code(number))
+        assert (
+            keys.of(Identity(PENALTY, code(number), "罚1号"))
+            == makers.message_key(subject, PENALTY, ["罚1号"]).decode()
+        )
+    with pytest.raises(Exception, match="check character"):
+        parse("cn.uscc", code(17, wrong=True))
+
+
+def test_of_two_versions_the_greater_one_is_admitted_and_of_two_sources_each_last_word() -> None:
+    about = Identity(PENALTY, code(1), "1")
+
+    def said(serial: int, source: str, version: int | None = None) -> Statement:
+        return Statement(serial, about, source, {}, version)
+
+    assert [each.serial for each in admitted([said(1, "a"), said(2, "b"), said(3, "a")])] == [3, 2]
+    assert [each.serial for each in admitted([said(1, "a", 2), said(2, "b", 1)])] == [1]
+    assert admitted([]) == []
+
+
+# --- each checker finds what it is there for --------------------------------------------------------------------------
+
+DECISION = Identity(PENALTY, code(1), "1")
+KEY = Keys(SECRET).of(DECISION)
+FIRST, SECOND = (penalty(1, "1", serial, serial) for serial in (1, 2))
+
+
+def message(offset: int, sequence: int, value: bytes = b"", *, mark: str | None = None) -> Message:
+    headers = [("ce_source", f"{TABLE}/5"), ("ce_sequence", f"{sequence:020}"), ("exchange_version", str(sequence))]
+    headers += [(MARK, mark)] if mark else []
+    return Message(f"{PENALTY}.v1", 0, offset, 0.0, KEY, value or str(sequence).encode(), tuple(headers))
+
+
+def effect(sequence: int) -> Effect:
+    return Effect(0.0, "facets", f"{KEY} {PENALTY}", TABLE, (5, sequence), sequence)
+
+
+GOOD: Mapping[str, Any] = {
+    "messages": {
+        PENALTY: [message(0, 1), message(1, 2), message(2, 2, mark=DUPLICATES), message(3, 2, b"?", mark=POISON)]
+    },
+    "facets": {(KEY, PENALTY): Facet(KEY, PENALTY, dict(SECOND), TABLE, (5, 2), (0, 1))},
+    "effects": [effect(1), effect(2)],
+    "rejects": [Reject("p", None, (None, None), (f"{PENALTY}.v1", 0, 3), "no record")],
+}
+
+
+class NoTopics:
+    """Of the rejects' topics: nothing."""
+
+    def since(self, topic: str, positions: Mapping[int, int]) -> list[Message]:
+        return []
+
+
+def evidence(**otherwise: Any) -> Evidence:
+    """What a good run left, and what of it was otherwise."""
+    oracle = Oracle()
+    oracle.say(Statement(1, DECISION, TABLE, FIRST, 1), Statement(2, DECISION, TABLE, SECOND, 2))
+    oracle.say(Statement(9, DECISION, TABLE, {}, refused=True))
+    made = Evidence(oracle, Keys(SECRET), cast("Any", NoTopics()), cast("Any", None), [], [], [])
+    made.__dict__.update({**GOOD, **otherwise})
+    return made
+
+
+def facet(payload: Mapping[str, Any] | None, offset: int = 1) -> dict[tuple[str, str], Facet]:
+    return {(KEY, PENALTY): Facet(KEY, PENALTY, None if payload is None else dict(payload), TABLE, (5, 2), (0, offset))}
+
+
+@pytest.mark.parametrize("check", [lost, twice, order, phantom, poison])
+def test_nothing_is_found_where_all_is_well(check: Callable[[Evidence], Finding]) -> None:
+    assert check(evidence()).wrong == []
+
+
+@pytest.mark.parametrize(
+    ("check", "otherwise"),
+    [
+        (lost, {"facets": {}}),
+        (lost, {"facets": facet(FIRST)}),
+        (lost, {"facets": facet(None)}),
+        (twice, {"effects": [effect(1), effect(2), effect(2)]}),
+        (twice, {"messages": {PENALTY: [message(0, 1), message(1, 1, b"another")]}}),
+        (order, {"facets": facet(FIRST, 0)}),
+        (order, {"effects": [effect(2), effect(1)]}),
+        (order, {"messages": {PENALTY: []}}),
+        (phantom, {"facets": facet({**SECOND, "violation": "case 9"})}),
+        (phantom, {"facets": facet({**SECOND, "authority": "?"})}),
+        (poison, {"rejects": []}),
+        (poison, {"rejects": [*GOOD["rejects"], *GOOD["rejects"]]}),
+        (poison, {"rejects": [*GOOD["rejects"], Reject("g", None, (None, None), (f"{PENALTY}.v1", 0, 1), "good")]}),
+    ],
+)
+def test_what_is_wrong_is_found(check: Callable[[Evidence], Finding], otherwise: Mapping[str, Any]) -> None:
+    assert check(evidence(**otherwise)).wrong
+
+
+def test_a_finding_is_of_something() -> None:
+    assert dataclasses.asdict(lost(evidence()))["of"] == 1
+
+
+# --- a whole run ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_thirty_kills_on_one_machine() -> None:
+    told = rig(
+        "--seed",
+        "30",
+        "--kills",
+        "30",
+        "--pace",
+        "1",
+        "--faults",
+        "kill,restart,push-answer,duplicates,late,poison",
+    )
+    assert told["kills"] == 30
+    assert told["findings"]["lost"]["of"] > 1_000
+    assert told["findings"]["unaudited"]["of"] > 100
+
+
+def rig(*arguments: str) -> dict[str, Any]:
+    """A run that must hold; only for seconds a shared machine is given more of them."""
+    command = [sys.executable, "-m", "rig", "--json", "--within", "60", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    told: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
+    wrong = {name: found["cases"] for name, found in told.get("findings", {}).items() if found["wrong"]}
+    assert done.returncode == 0, f"{wrong}\n{done.stderr[-3000:]}"
+    return told
