@@ -6,6 +6,7 @@ import json
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from exchange.errors import (
     TopicChanged,
     UnknownSchema,
 )
-from exchange.publish import Batch, CursorFile, End, Keeps, Outcome, Row, Tolerance, read_status
+from exchange.publish import AGAIN, Batch, CursorFile, End, Keeps, Outcome, Row, Tolerance, read_status
 from exchange.publish.encoding import Encoder, form, shape
 from exchange.publish.entries import Entry
 from exchange.publish.plan import Marks
@@ -309,6 +310,81 @@ def test_a_file_of_any_name_can_be_named_in_a_reject(bench: Bench) -> None:
     (place, field, reason), (long, _, _) = bench.reasons()
     assert (place, field, reason) == ("people\\u001b[2J.csv line 1", "name", "no column 'na\\u009bme'")
     assert len(long) == 1_000
+
+
+# -- what was set aside and replayed --
+
+
+def bad(number: int, place: int | None = None) -> Row:
+    """A row that is rejected now and would keep the contract by the time it is replayed."""
+    where = f"place {place or number}"
+    return Row({"citizen_id": citizen(number), "name": "乙某"}, where, where, rejected=Rejected("not a name"))
+
+
+def standing(bench: Bench) -> dict[str, str]:
+    return {number: value["name"] for number, value in bench.facets().items()}
+
+
+def test_a_replayed_row_that_is_no_longer_in_the_snapshot_is_deleted(bench: Bench) -> None:
+    bench.read(Given(row(1), bad(2)))
+    bench.replay()
+    assert bench.read(Given(row(1), bad(2))).rejected == 1
+    assert standing(bench) == {"1": "甲某", "2": "乙某"}
+    with closing(bench.open()) as publishing:  # an incomplete reading proves nothing
+        publishing.reading().take(Batch((row(1),)))
+    assert bench.read(Given(row(1))) == Outcome(read=1, unchanged=1)  # no record of a row went
+    assert standing(bench) == {"1": "甲某"}
+    assert bench.read(Given(row(1))) == Outcome(read=1, unchanged=1)
+    assert sum(delivery.value is None for delivery in bench.deliveries()) == 1
+
+
+def test_a_row_that_is_replayed_after_it_has_left_the_snapshot_does_not_come_back(bench: Bench) -> None:
+    bench.read(Given(row(1), bad(2)))
+    assert read_status(bench.cursor).entries == 1
+    bench.read(Given(row(1)))
+    bench.replay()
+    assert standing(bench) == {"1": "甲某"}
+
+
+def test_a_replayed_row_that_is_mended_at_the_source_is_an_ordinary_row(bench: Bench) -> None:
+    bench.read(Given(bad(1)))
+    bench.replay()
+    assert bench.read(Given(row(1))) == Outcome(read=1, published=1)
+    assert standing(bench) == {"1": "甲某"}
+    assert bench.read(Given()) == Outcome(gone=1)
+    assert standing(bench) == {}
+
+
+@pytest.mark.parametrize("replayed", [True, False])
+@pytest.mark.parametrize(("mended", "stands"), [(row(2), {"2": "甲某"}), (row(1), {})])
+def test_a_replayed_row_of_a_table_that_leaves_its_key_is_deleted_there(
+    bench: Bench, mended: Row, stands: dict[str, str], replayed: bool
+) -> None:
+    bench.keeps = Keeps.ROWS
+    bench.read(Given(bad(1), keeps=Keeps.ROWS))
+    if replayed:
+        bench.replay()
+    moved = replace(mended, place="place 1", deleted=not stands)
+    bench.read(Given(moved, keeps=Keeps.ROWS))
+    assert standing(bench) == stands
+    bench.replay()
+    assert standing(bench) == stands
+
+
+def test_a_row_that_was_set_aside_under_another_rows_key_takes_nothing_away(bench: Bench) -> None:
+    bench.keeps = Keeps.ROWS
+    bench.read(Given(row(2), bad(2, place=1), keeps=Keeps.ROWS))
+    bench.read(Given(replace(row(1), place="place 1"), keeps=Keeps.ROWS))
+    assert standing(bench) == {"1": "甲某", "2": "甲某"}
+    assert all(delivery.value is not None for delivery in bench.deliveries())
+    bench.replay()
+    with closing(bench.open()) as publishing:
+        assert publishing.position[AGAIN] == "place 2"  # whatever was replayed under its key, it is said again
+    bench.read(Given(row(2), keeps=Keeps.ROWS))
+    assert standing(bench) == {"1": "甲某", "2": "甲某"}
+    bench.read(Given(bad(2, place=1), keeps=Keeps.ROWS))
+    bench.read(Given(replace(row(2), deleted=True), keeps=Keeps.ROWS))
+    assert standing(bench) == {"1": "甲某"}  # and it keeps nothing alive
 
 
 # -- values --

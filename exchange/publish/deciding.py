@@ -13,7 +13,7 @@ from exchange.clock import Clock
 from exchange.errors import Rejected
 from exchange.publish.cursor import CursorFile
 from exchange.publish.encoding import Encoded, Encoder, Identity, Stamp, digest
-from exchange.publish.entries import LEARNED, Entry, Told
+from exchange.publish.entries import LEARNED, SET_ASIDE, Entry, Told
 from exchange.publish.plan import Marks, Plan
 from exchange.publish.rows import Keeps, Row
 from exchange.records import canonical
@@ -70,7 +70,7 @@ class Decider:
         for entry in entries:
             if entry.id not in self.told and entry.id not in self.spared:
                 self._release(entry, None, moment)
-                plan.outcome.gone += 1
+                plan.outcome.gone += not entry.set_aside
         return plan
 
     def repeat_deletions(self, moment: datetime) -> Plan:
@@ -225,20 +225,35 @@ class Decider:
         return any(entry.sequence > told.sequence for entry in self._known.get(place, ()))
 
     def _spare(self, row: Row) -> None:
-        """A rejected row is present: what was published of it stays. If only its subject can be read, all of that."""
-        if self._keeps is Keeps.FLIGHT or (self._keeps is Keeps.ROWS and not self._cursor.learned):
-            return
-        whom = self._encoder.identity(row.value)
+        """A rejected row is present: what was published of it stays. If only its subject can be read, all of that.
+
+        If its key can be read, the row may be replayed under it: the key is kept, so that it is deleted when the row
+        leaves it.
+        """
+        whom = None if self._keeps is Keeps.FLIGHT else self._encoder.identity(row.value)
         if whom is None:
             return
         if whom.message_key is None or row.line is not None:
-            for id_ in self._cursor.rows.under((LEARNED if self._keeps is Keeps.ROWS else "") + whom.subject_key):
-                self.spared.add(id_)
-        elif self._keeps is Keeps.ROWS:
-            self._claim(row.place, whom.message_key.decode("ascii"))
-        else:
-            for entry in self._cursor.rows.at([whom.message_key.decode("ascii")]).values():
-                self.spared.add(entry[0].id)
+            if self._keeps is Keeps.KEYS or self._cursor.learned:
+                for id_ in self._cursor.rows.under((LEARNED if self._keeps is Keeps.ROWS else "") + whom.subject_key):
+                    self.spared.add(id_)
+            return
+        message_key = whom.message_key.decode("ascii")
+        place, key = (message_key, "") if self._keeps is Keeps.KEYS else (row.place, message_key)
+        entry = self._own(place, key)
+        if entry is None:
+            version = self._encoder.version(row.value)
+            entry = Entry(place, key, self._cursor.new_id(), SET_ASIDE, 0, version)
+            self._write(None, entry)
+        self.spared.add(entry.id)
+
+    def _own(self, place: str, key: str) -> Entry | None:
+        """The entry that says something under this key for this place, as it stands with this batch."""
+        if place not in self._known:
+            self._known.update(self._cursor.rows.at([place]))
+        entries = self._known.get(place, ())
+        own = next((entry for entry in entries if entry.key == key and entry.digest is not None), None)
+        return self._claim(place, key) if own is None and self._keeps is Keeps.ROWS else own
 
     # -- keys that are left --
 
@@ -253,13 +268,15 @@ class Decider:
     def _release(self, entry: Entry, version: int | None, moment: datetime) -> None:
         """Delete what stands under the entry's key, unless another row has said something under it since."""
         others = self._others(entry) if self._keeps is Keeps.ROWS else []
-        if any(other.sequence > entry.sequence for other in others):
+        said_since = not entry.set_aside and any(other.sequence > entry.sequence for other in others)
+        if not said_since:
+            for other in others:  # its value was overwritten by the row that leaves now: it must be said again
+                self._write(other, other._replace(digest=b""))
+                self._plan.again.append(other.place)
+        if said_since or (others and entry.set_aside):  # who was set aside may never have stood where others stand
             self._plan.forget.append(entry)
             self._replace(entry, None)
             return
-        for other in others:  # its value was overwritten by the row that leaves now: it must be said again
-            self._write(other, other._replace(digest=b""))
-            self._plan.again.append(other.place)
         versions = [number for number in (version, entry.version) if number is not None]
         deletion = entry._replace(
             digest=None, sequence=self._plan.number(), version=max(versions, default=None), doubtful=False
@@ -275,7 +292,8 @@ class Decider:
         changed = self._plan.entries
         forgotten = {entry.id for entry in self._plan.forget}
         current = (changed.get(id_, other) for id_, other in stored.items() if id_ not in forgotten)
-        return [other for other in current if other.key == entry.key and other.digest is not None]
+        standing = [other for other in current if other.key == entry.key and other.digest is not None]
+        return [other for other in standing if not other.set_aside]
 
     def _repeat_deletion(self, entry: Entry, moment: datetime) -> None:
         self._plan.forget.append(entry)

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 SCHEMA = 1
 # An entry that was learned from the topic and not yet seen at the source stands under this and its key.
 LEARNED = "learned:"
+# In place of a digest: a row under this key was set aside. Whether a record of it stands in the topic is for whoever
+# replays rejects to decide, and this connector is not told; so what leaves this key is deleted there in either case.
+SET_ASIDE = b"set aside"
 _MOST_VARIABLES = 5_000
 
 TABLES = """
@@ -20,7 +23,7 @@ CREATE TABLE rows (
     place TEXT NOT NULL,                -- names the row at the source; in a snapshot this is the message key
     key TEXT NOT NULL,                  -- message key; empty where the place is the key
     id INTEGER NOT NULL,                -- a small number for the entry, for as long as it is there
-    digest BLOB,                        -- of the value; NULL is a deletion
+    digest BLOB,                        -- of the value; NULL is a deletion, SET_ASIDE a row that was rejected
     sequence INTEGER NOT NULL,
     version INTEGER,
     doubtful INTEGER NOT NULL DEFAULT 0,
@@ -53,6 +56,11 @@ class Entry(NamedTuple):
     version: int | None
     doubtful: bool = False
     raw: bytes | None = None
+
+    @property
+    def set_aside(self) -> bool:
+        """Whether all that is known under the key is a row that was rejected."""
+        return self.digest == SET_ASIDE
 
     @property
     def message_key(self) -> bytes:

@@ -21,8 +21,8 @@ from typing import Any
 from connectors.protocol import Connector
 from exchange.contracts import Contract, WriterSchema, unframe
 from exchange.errors import BrokerUnavailable, UnknownSchema
-from exchange.publish import CursorFile, Keeps, Outcome, Publishing, Tolerance
-from exchange.records import WATERMARKS_TOPIC, Delivery, Envelope, Reject, Watermark, rejects_topic
+from exchange.publish import CursorFile, Keeps, Outcome, Publishing, Tolerance, replay
+from exchange.records import WATERMARKS_TOPIC, Delivery, Envelope, Origin, Reject, Watermark, rejects_topic
 from exchange.subjects import KeyMaker, parse
 from tests.support.broker import FakeBroker
 from tests.support.contracts import contract, field
@@ -99,6 +99,7 @@ class Bench:
         self.tolerance = tolerance
         self.cursor = folder / "test.cursor"
         self.now = NOW
+        self.replayed: set[Origin] = set()
         self.waits: list[float] = []
         self.patience = 0  # attempts to wait for the broker before giving up
 
@@ -164,6 +165,13 @@ class Bench:
             publishing.close()
             self.check_numbers()
 
+    def replay(self) -> None:
+        """Publish all rejects again, as the operator does once the contract takes them."""
+        for reject in self.rejects():
+            assert reject.origin is not None
+            self.replayed.add(reject.origin)
+            replay(self.contract, reject, keys=KEYS, publisher=self.broker.publisher(), schema_id=1)
+
     # -- what is in the topics --
 
     def deliveries(self, topic: str | None = None) -> list[Delivery]:
@@ -212,13 +220,15 @@ class Bench:
         return [Watermark.read(delivery) for delivery in self.deliveries(WATERMARKS_TOPIC)]
 
     def check_numbers(self) -> None:
-        """No (source, epoch, sequence) stands for two values."""
+        """No (source, epoch, sequence) stands for two values; a reject that was replayed stands for one record."""
         told: dict[Any, Any] = {}
         for topic in (self.contract.topic, rejects_topic(self.contract.department)):
             if self.broker.state(topic) is None:
                 continue
             for delivery in self.deliveries(topic):
                 origin = Envelope.read(delivery.headers).origin
+                if origin in self.replayed and topic != self.contract.topic:
+                    continue
                 assert told.setdefault(origin, (topic, delivery.key, delivery.value)) == (
                     topic, delivery.key, delivery.value
                 ), f"{origin} stands for two values"  # fmt: skip
