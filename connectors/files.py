@@ -18,6 +18,8 @@ from connectors.textfile import Survey, survey
 from exchange.clock import Clock
 from exchange.errors import SourceRefused
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 Signature = tuple[int, int, int, int, int]  # device, inode, size, mtime_ns, ctime_ns
 
 
@@ -38,8 +40,8 @@ class Found:
 
     @property
     def modified(self) -> datetime:
-        """When it was modified, aware, in UTC."""
-        return datetime.fromtimestamp(self.signature[3] / 1e9, UTC)
+        """When it was modified, aware, in UTC, to the microsecond that had begun."""
+        return _EPOCH + timedelta(microseconds=self.signature[3] // 1_000)
 
     def open(self) -> BinaryIO:
         """The file, if it is still the one that was found. Raises SourceRefused if it cannot be read, Changed."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from connectors.files import Found
 from connectors.protocol import Weight
 from exchange.errors import SettingWrong, SourceRefused
 from exchange.publish import Outcome, Row
@@ -245,3 +247,8 @@ def test_an_empty_file_is_refused_and_never_an_empty_snapshot(desk: Desk) -> Non
     with pytest.raises(SourceRefused, match="the file is empty"):
         desk.read()
     assert set(desk.names()) == {"1"}
+
+
+def test_a_files_time_is_taken_to_the_microsecond_that_had_begun() -> None:
+    found = Found(Path("people.csv"), (1, 1, 1, 1_795_594_570_160_123_999, 1))
+    assert found.modified == datetime(2026, 11, 25, 8, 16, 10, 160_123, tzinfo=UTC)
