@@ -32,12 +32,14 @@ from tests.support.town import Apart, Here, Left, Town, left
 CASE = "2026/L-1"
 PATHS = {"citizen": "/v1/citizens/view", "enterprise": "/v1/enterprises/view"}
 STRANGERS = {"citizen": ["110101190001010014", "11010119000101009X"], "enterprise": ["91350100M000100Y43"]}
-AT_ONCE = 6
+AT_ONCE = 8
 
 
 @pytest.fixture(
     params=[
         "here",
+        pytest.param("apart", marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
+        pytest.param("apart, kafka and postgresql", marks=[pytest.mark.services, pytest.mark.timeout(600)]),
     ]
 )
 def town(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Town]:
@@ -45,11 +47,11 @@ def town(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Town]:
     if request.param == "here":
         made: Town = Here(tmp_path, citizens=20, enterprises=12)
     elif request.param == "apart":
-        made = Apart(tmp_path, citizens=40, enterprises=20)
+        made = Apart(tmp_path, citizens=24, enterprises=16)
     else:
         kafka, postgres = request.getfixturevalue("fresh_kafka"), request.getfixturevalue("fresh_postgres")()
         places = f'[broker]\nurl = "kafka://{kafka}"\npartitions = 3\n[store]\nurl = "{postgres}"\n'
-        made = Apart(tmp_path, citizens=40, enterprises=20, places=places)
+        made = Apart(tmp_path, citizens=24, enterprises=16, places=places)
     with closing(made):
         yield made
 
@@ -255,8 +257,8 @@ def test_nothing_leaves_but_what_the_agreements_allow(town: Town) -> None:
             everything.extend([each async for each in open_pages(desk)])
         return desk
 
+    judge = Judge(town)  # now: pushes that make no sense make records, too
     desk = asyncio.run(ask())
-    judge = Judge(town)
     for answer in desk.answers:
         judge.judge(answer)
     assert judge.values > 5_000  # else there was nothing to be seen

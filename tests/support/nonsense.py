@@ -38,6 +38,7 @@ class Nonsense:
         yield from self.heads()
         yield from self.paths()
         yield from self.pushes()
+        yield from self.records()
         yield from self.tokens()
         yield from self.schemas()
 
@@ -129,6 +130,21 @@ class Nonsense:
                 for dataset in (*DATASETS, number):
                     path, request = f"/v1/datasets/{dataset}/records", {"content": content.encode(), "headers": head}
                     yield Wrong("a push", "health-connector", "POST", path, request, taken=True)
+
+    def records(self) -> Iterator[Wrong]:
+        """Pushes in which each field in turn, and one that does not exist, holds what it cannot hold."""
+        number, text = self.number, self.text
+        shot = {"citizen_id": number, "vaccine_code": "A", "dose": 1, "vaccine_name": "B", "given_on": "2026-01-01"}
+        record = {"citizen_id": number, "birth_date": "2000-01-01", "allergies": [], "chronic_conditions": []}
+        record |= {"revision": 1, "updated_at": "2026-01-01T00:00:00.000Z", "blood_type": None}
+        values: list[Any] = [number, text, int(number), 1.5e17, [text], {number: text}, {"delete": text}, True]
+        for dataset, sound in (("health.vaccination", shot), ("health.record", record)):
+            lines: list[Any] = [sound | {name: value} for name in (*sound, number, "notes") for value in values]
+            lines += [{"delete": {"citizen_id": number, name: value}} for name in (number, "dose") for value in values]
+            lines += [{name: value for name, value in sound.items() if name != left} | {"x": text} for left in sound]
+            content = "\n".join(json.dumps(line) for line in lines if line != sound).encode()
+            request = {"content": content, "headers": {"Content-Type": "application/x-ndjson"}}
+            yield Wrong("a push", "health-connector", "POST", f"/v1/datasets/{dataset}/records", request, taken=True)
 
     def tokens(self) -> Iterator[Wrong]:
         """Requests for a token by nobody."""
