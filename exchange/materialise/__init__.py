@@ -2,6 +2,7 @@
 
 In reading order:
 
+    schemas   the contracts that records were written under; a flood of made-up ids is one question
     effects   one delivery -> what it does to the store (a facet, a watermark, a reject); pure but for the registry
     loop      poll, turn into effects, put effects and position in one transaction
 

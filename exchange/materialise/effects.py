@@ -7,21 +7,19 @@ RegistryUnavailable leaves here, because then nobody knows yet whether the recor
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
 from exchange.clock import Clock
 from exchange.contracts import Contract, unframe
 from exchange.errors import ContractRefused, Rejected, UnknownSchema
+from exchange.materialise.schemas import Schemas, SchemaSource
 from exchange.records import WATERMARKS_TOPIC, Delivery, Envelope, Facet, Reject, Watermark
-from exchange.registry import Registry
 from exchange.subjects import KeyMaker, message_key, split_key
 
 Effect = Facet | Watermark | Reject
 
-# An id that the registry does not know is asked for again after this many seconds, not on every record.
-UNKNOWN_SCHEMA_SECONDS = 5.0
 # Rejects are kept for a time that counts from their own `at`: one from the future would be kept for ever. A connector's
 # clock may be a little ahead of ours.
 AHEAD = timedelta(days=1)
@@ -30,12 +28,14 @@ AHEAD = timedelta(days=1)
 class Effects:
     """Turns deliveries into effects; keeps the contracts that records were written under."""
 
-    def __init__(self, registry: Registry, keys: KeyMaker, clock: Clock) -> None:
-        self._registry = registry
+    def __init__(self, registry: SchemaSource, keys: KeyMaker, clock: Clock) -> None:
+        self._schemas = Schemas(registry)
         self._keys = keys
         self._clock = clock
-        self._contracts: dict[int, Contract] = {}
-        self._unknown: dict[int, datetime] = {}
+
+    def polled(self) -> None:
+        """To be called after every poll: a schema that was not known before may be known now."""
+        self._schemas.polled()
 
     def of(self, delivery: Delivery) -> Effect:
         """What this delivery does. Raises RegistryUnavailable: the delivery must be tried again later."""
@@ -91,22 +91,12 @@ class Effects:
         return reject
 
     def _contract(self, schema_id: int) -> Contract:
-        known = self._contracts.get(schema_id)
-        if known is not None:
-            return known
-        asked = self._unknown.get(schema_id)
-        if asked is None or (self._clock() - asked).total_seconds() >= UNKNOWN_SCHEMA_SECONDS:
-            try:
-                contract = Contract.from_text(self._registry.schema(schema_id))
-            except UnknownSchema:
-                self._unknown[schema_id] = self._clock()
-            except ContractRefused as refused:
-                raise _Refused(f"schema id {schema_id} is no contract: {refused.detail}", schema_id=schema_id) from None
-            else:
-                self._unknown.pop(schema_id, None)
-                self._contracts[schema_id] = contract
-                return contract
-        raise _Refused("the registry does not know the schema id", schema_id=schema_id)
+        try:
+            return self._schemas.contract(schema_id)
+        except UnknownSchema:
+            raise _Refused("the registry does not know the schema id", schema_id=schema_id) from None
+        except ContractRefused as refused:
+            raise _Refused(f"schema id {schema_id} is no contract: {refused.detail}", schema_id=schema_id) from None
 
     def _set_aside(
         self,

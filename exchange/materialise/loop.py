@@ -158,6 +158,7 @@ class Materialiser:
                 feed.close()
 
     def _batches(self, feed: Feed, deliveries: Sequence[Delivery]) -> list[Batch]:
+        self._effects.polled()
         return [
             batch
             for (topic, partition), ours in _by_partition(deliveries).items()

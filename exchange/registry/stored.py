@@ -76,6 +76,11 @@ class StoreRegistry:
             raise UnknownSchema(str(schema_id))
         return text
 
+    def newest_id(self) -> int:
+        """The greatest id that was given, 0 before the first. Raises RegistryUnavailable."""
+        with _reading(self._engine) as connection:
+            return int(connection.execute(sa.select(sa.func.max(schemas.c.id))).scalar_one() or 0)
+
     def latest(self, subject: str) -> Registered | None:
         """See Registry."""
         with _reading(self._engine) as connection:

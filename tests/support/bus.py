@@ -13,8 +13,9 @@ import sqlalchemy as sa
 
 from exchange.contracts import Contract, frame
 from exchange.materialise import Effects, Materialiser
+from exchange.materialise.schemas import SchemaSource
 from exchange.records import WATERMARKS_TOPIC, Envelope, Facet, Message, Origin, rejects_topic
-from exchange.registry import Registry, StoreRegistry
+from exchange.registry import StoreRegistry
 from exchange.store import Store, tables
 from exchange.store.database import open_engine
 from exchange.store.reading import FacetReader
@@ -37,7 +38,7 @@ class Bus:
         self.url = url
         self.store = Store(open_engine(url), clock)
         self.store.migrate()
-        self.registry: Registry = StoreRegistry(self.store.engine)
+        self.registry = StoreRegistry(self.store.engine)
         self.contracts = {contract.name: contract for contract in contracts}
         self.ids = {
             contract.name: self.registry.register(contract.registry_subject, contract.schema_text)
@@ -99,7 +100,7 @@ class Bus:
         return self._publisher.publish(topic, list(messages))
 
     def materialiser(
-        self, *, registry: Registry | None = None, owner: str = "test", store: Store | None = None
+        self, *, registry: SchemaSource | None = None, owner: str = "test", store: Store | None = None
     ) -> Materialiser:
         return Materialiser(
             self.broker,
