@@ -59,3 +59,5 @@ TOKEN_FAILURES = Counter("exchange_token_failures", "Refused tokens", ["reason"]
 REQUESTS = Counter("exchange_http_requests", "HTTP requests", ["route", "method", "status"])
 # Seconds since the newest policy bundle was read.
 POLICY_AGE = Gauge("exchange_policy_age_seconds", "Time since the bundle was last confirmed")
+# Bundles in the store, newer than the one in force, that have not the bytes of their version. Any is an alarm.
+POLICY_DAMAGED = Gauge("exchange_policy_damaged_bundles", "Damaged bundles that are passed over")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import hashlib
 import json
 import time
 from base64 import b64encode
@@ -14,8 +15,10 @@ from typing import Any
 
 import pytest
 import structlog
+from prometheus_client import REGISTRY
 
 from exchange.audit import Receipt, find, verify_receipt
+from exchange.cli.materialise import topics_to_read
 from exchange.decisions import Decider, load_bundle
 from exchange.disclosure import PolicyWatch
 from exchange.errors import (
@@ -325,16 +328,49 @@ async def test_the_watch_goes_on_over_faults_and_broken_bundles(city: City, monk
     city.reader.away = False
     await eventually(lambda: watch.fresh)
 
-    async def broken(version: str) -> bytes:
-        return b"{}"
-
+    version = hashlib.sha256(b"{}").hexdigest()
+    city.stores.open().save_bundle(version, b"{}")
+    await eventually(lambda: not watch.fresh)  # it may take a right away, and it cannot be read: any doubt refuses
     city.apply('name = "plain"')
-    monkeypatch.setattr(city.reader, "bundle", broken)
-    await eventually(lambda: not watch.fresh)  # there is a newer one, and it cannot be read: any doubt refuses
-    monkeypatch.undo()
     await eventually(lambda: watch.fresh)
     assert watch.bundle.version == city.bundle.version
     task.cancel()
+
+
+async def test_a_bundle_that_is_damaged_in_the_store_changes_nothing_and_alarms(city: City) -> None:
+    """Bytes that have not their version's hash were never applied: the newest that is whole is in force."""
+
+    def damaged() -> float | None:
+        return REGISTRY.get_sample_value("exchange_policy_damaged_bundles")
+
+    for number in range(3):
+        city.stores.open().save_bundle(f"{number:064}", city.bundle.to_bytes()[: 500 * number])
+    in_force = city.bundle.version
+    with structlog.testing.capture_logs() as logged:
+        await city.watch.look()
+    assert (city.watch.bundle.version, city.watch.fresh, damaged()) == (in_force, True, 3.0)
+    assert {line["log_level"] for line in logged} == {"error"}
+    beginner = PolicyWatch(city.reader)
+    await beginner.look()
+    assert beginner.bundle.version == in_force  # one that begins now has the same in force
+
+    city.apply(until="2026-02-01")  # a right is taken away, and damage is put on top of that
+    city.stores.open().save_bundle("f" * 64, b"")
+    await city.watch.look()
+    assert city.watch.bundle.version == city.bundle.version != in_force
+    city.apply()
+    await city.watch.look()
+    assert damaged() == 0.0
+
+
+async def test_materialisers_read_on_over_broken_bundles(city: City) -> None:
+    store = city.stores.open()
+    before = topics_to_read(store)
+    store.save_bundle("0" * 64, b"damaged")
+    assert topics_to_read(store) == before
+    store.save_bundle(hashlib.sha256(b"{}").hexdigest(), b"{}")
+    with pytest.raises(PolicyUnavailable):
+        topics_to_read(store)  # which the materialiser takes for "the same as before"
 
 
 async def test_a_defect_that_one_bundle_meets_does_not_end_the_watch(
@@ -361,7 +397,7 @@ async def test_a_version_without_a_body_is_not_in_force(city: City, monkeypatch:
         raise NotFound("no such policy bundle")
 
     monkeypatch.setattr(city.reader, "bundle", missing)
-    with pytest.raises(PolicyUnavailable, match="not in the store"):
+    with pytest.raises(PolicyUnavailable, match="no recent bundle"):
         await PolicyWatch(city.reader).look()
 
 

@@ -127,12 +127,12 @@ async def test_watermarks(stores: Stores, reader: FacetReader) -> None:
 
 
 async def test_bundles(stores: Stores, reader: FacetReader) -> None:
-    assert await reader.newest_bundle() is None
+    assert await reader.recent_bundles() == []
     store = stores.open()
     store.save_bundle("one", b"1")
     store.save_bundle("two", b"\xff2")
     store.save_bundle("one", b"1")
-    assert await reader.newest_bundle() == "one"
+    assert await reader.recent_bundles() == store.recent_bundle_versions() == ["one", "two", "one"]
     assert await reader.bundle("two") == b"\xff2"
     with pytest.raises(NotFound):
         await reader.bundle("three")
@@ -148,7 +148,7 @@ async def test_many_readers_at_once_get_each_their_own(stores: Stores, reader: F
 async def test_a_file_that_is_no_store(tmp_path: Path) -> None:
     reader = open_reader(f"sqlite:///{tmp_path}/missing/store.db")
     with pytest.raises(StoreUnavailable):
-        await reader.newest_bundle()
+        await reader.recent_bundles()
     (tmp_path / "store.db").write_bytes(b"not a database " * 100)
     (tmp_path / "store.db").chmod(0o600)
     reader = open_reader(f"sqlite:///{tmp_path}/store.db")
@@ -161,7 +161,7 @@ async def test_postgres_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("exchange.store.reading_postgres.POOL_SECONDS", 0.2)
     reader = open_reader("postgresql://nobody@127.0.0.1:1/nothing")
     with pytest.raises(StoreUnavailable):
-        await reader.newest_bundle()
+        await reader.recent_bundles()
     with pytest.raises(StoreUnavailable):
         await asyncio.gather(*(reader.facets(LI, [("civil.person", 1)]) for _ in range(5)))
     await reader.close()

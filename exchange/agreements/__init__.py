@@ -13,7 +13,7 @@ Agreements are data and never compiled to Cedar; `exchange.decisions` hands them
 `load_bundle` puts the whole together.
 """
 
-from exchange.agreements.bundle import Bundle
+from exchange.agreements.bundle import Bundle, has_version
 from exchange.agreements.model import Agreement, Client, Condition, FieldTerms, Guardrail, Purpose, Terms
 
-__all__ = ["Agreement", "Bundle", "Client", "Condition", "FieldTerms", "Guardrail", "Purpose", "Terms"]
+__all__ = ["Agreement", "Bundle", "Client", "Condition", "FieldTerms", "Guardrail", "Purpose", "Terms", "has_version"]

@@ -37,6 +37,11 @@ class _Body(Part):
         return rfc8785.dumps(self.model_dump(mode="json", by_alias=True))
 
 
+def has_version(body: bytes, version: str) -> bool:
+    """Whether these are the bytes of this version. Others were never applied: `policy apply` writes no others."""
+    return hashlib.sha256(body).hexdigest() == version
+
+
 @dataclass(frozen=True, eq=False)
 class Bundle:
     """One version of the policies. Made by `make` or `from_bytes` only; two with one version are the same."""
@@ -83,7 +88,7 @@ class Bundle:
 
         Raises PolicyUnavailable if the bytes are not those of the version, or not a bundle that this program can read.
         """
-        if hashlib.sha256(body).hexdigest() != version:
+        if not has_version(body, version):
             raise PolicyUnavailable("the stored bundle does not match its version")
         try:
             read = _Body.model_validate_json(body)

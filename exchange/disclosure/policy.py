@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import structlog
 
-from exchange.agreements import Bundle
+from exchange.agreements import Bundle, has_version
 from exchange.decisions import Decider
 from exchange.errors import ExchangeError, NotFound, PolicyUnavailable
-from exchange.metrics import POLICY_AGE
+from exchange.metrics import POLICY_AGE, POLICY_DAMAGED
 from exchange.store import FacetReader
 
 log = structlog.get_logger("disclosure")
@@ -25,7 +25,11 @@ class PolicyWatch:
     """Looks for the newest bundle every half second and keeps the Decider that rests on it.
 
     A request takes `decider` once and uses nothing else, so no answer mixes two versions. A new bundle is made ready in
-    a thread, so that no request waits for it; one that cannot be read changes nothing and alarms.
+    a thread, so that no request waits for it.
+
+    What stands in the store as a bundle and has not the bytes of its version was never applied: it changes nothing and
+    alarms, and the newest that is whole is in force. One that is whole and that this program cannot read may take a
+    right away: what was in force before it is decided on for the patience, and no longer.
     """
 
     def __init__(
@@ -70,15 +74,30 @@ class PolicyWatch:
     async def look(self) -> None:
         """Look once. Raises StoreUnavailable, PolicyUnavailable; what was in force stays until it is too old."""
         asked = self._monotonic()
-        version = await self._reader.newest_bundle()
-        if version is not None and (self._decider is None or self._decider.bundle.version != version):
-            try:
-                body = await self._reader.bundle(version)
-            except NotFound:
-                raise PolicyUnavailable("the newest bundle is not in the store") from None
-            self._decider = await asyncio.to_thread(lambda: Decider(Bundle.from_bytes(body, version)))
-            log.info("policy in force", policy=version)
+        damaged = 0
+        for version in await self._reader.recent_bundles():
+            if self._decider is not None and self._decider.bundle.version == version:
+                break
+            body = await self._whole(version)
+            if body is not None:
+                self._decider = await asyncio.to_thread(Decider, Bundle.from_bytes(body, version))
+                log.info("policy in force", policy=version)
+                break
+            damaged += 1
+            log.error("a bundle in the store is damaged and changes nothing; apply the policies again", policy=version)
+        else:
+            if damaged:
+                raise PolicyUnavailable("no recent bundle in the store has the bytes of its version")
+        POLICY_DAMAGED.set(damaged)
         self._confirmed = asked
+
+    async def _whole(self, version: str) -> bytes | None:
+        """A bundle's bytes; None if they are missing or not those of the version."""
+        try:
+            body = await self._reader.bundle(version)
+        except NotFound:
+            return None
+        return body if await asyncio.to_thread(has_version, body, version) else None
 
     async def run(self) -> None:
         """Look every half second until cancelled."""

@@ -19,7 +19,7 @@ from typing import TypeVar
 import structlog
 
 from exchange import metrics
-from exchange.errors import BrokerUnavailable, RegistryUnavailable, StoreUnavailable
+from exchange.errors import BrokerUnavailable, PolicyUnavailable, RegistryUnavailable, StoreUnavailable
 from exchange.materialise.effects import Effects
 from exchange.records import Delivery, Facet, Reject, Watermark
 from exchange.store import Applied, Batch, Store
@@ -243,15 +243,15 @@ class Materialiser:
     def _topics_if_known(self, present: Sequence[str]) -> Sequence[str]:
         try:
             return self._topics()
-        except StoreUnavailable:
+        except (StoreUnavailable, PolicyUnavailable):
             return present
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        """Repeat the call while the store or the broker is away: recovery goes through the same code as every day."""
+        """Repeat the call while a part is away: recovery goes through the same code as every day."""
         while True:
             try:
                 return call()
-            except (StoreUnavailable, BrokerUnavailable) as unavailable:
+            except (StoreUnavailable, BrokerUnavailable, PolicyUnavailable) as unavailable:
                 log.warning("waiting", error=str(unavailable))
                 if self._stopping.wait(RETRY_SECONDS):
                     raise _Stopped from None

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from exchange.errors import NotFound, PolicyRefused
 from exchange.store.database import insert_into
-from exchange.store.statements import NEWEST_BUNDLE
+from exchange.store.statements import NEWEST_BUNDLE, RECENT_BUNDLES
 from exchange.store.tables import bundle_applications, bundles
 
 
@@ -24,6 +24,11 @@ def save(connection: sa.Connection, version: str, body: bytes, at: datetime) -> 
 def newest_version(connection: sa.Connection) -> str | None:
     """The version of the newest bundle, None if there is none."""
     return connection.exec_driver_sql(NEWEST_BUNDLE).scalar_one_or_none()
+
+
+def recent_versions(connection: sa.Connection) -> list[str]:
+    """The versions of the last sixteen that were applied, the newest first."""
+    return [str(version) for (version,) in connection.exec_driver_sql(RECENT_BUNDLES)]
 
 
 def load(connection: sa.Connection, version: str) -> bytes:

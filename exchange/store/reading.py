@@ -56,8 +56,8 @@ class FacetReader(Protocol):
         """The watermarks of these contracts, one for each source that has one."""
         ...
 
-    async def newest_bundle(self) -> str | None:
-        """The version of the newest policy bundle, None if there is none."""
+    async def recent_bundles(self) -> list[str]:
+        """The versions of the last sixteen policy bundles that were applied, the newest first."""
         ...
 
     async def bundle(self, version: str) -> bytes:

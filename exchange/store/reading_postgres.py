@@ -81,11 +81,9 @@ class PostgresFacetReader:
         rows = await self._read(statements.POSTGRES_WATERMARKS, (list(dict.fromkeys(contracts)),))
         return [Told(contract, source, moment(as_of)) for contract, source, as_of in rows]
 
-    async def newest_bundle(self) -> str | None:
+    async def recent_bundles(self) -> list[str]:
         """See FacetReader."""
-        for (version,) in await self._read(statements.NEWEST_BUNDLE):
-            return str(version)
-        return None
+        return [str(version) for (version,) in await self._read(statements.RECENT_BUNDLES)]
 
     async def bundle(self, version: str) -> bytes:
         """See FacetReader."""

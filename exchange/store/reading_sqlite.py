@@ -60,11 +60,9 @@ class SqliteFacetReader:
             for name, source, as_of in self._read(statements.SQLITE_WATERMARKS, (contract,))
         ]
 
-    async def newest_bundle(self) -> str | None:
+    async def recent_bundles(self) -> list[str]:
         """See FacetReader."""
-        for (version,) in self._read(statements.NEWEST_BUNDLE, ()):
-            return str(version)
-        return None
+        return [str(version) for (version,) in self._read(statements.RECENT_BUNDLES, ())]
 
     async def bundle(self, version: str) -> bytes:
         """See FacetReader."""

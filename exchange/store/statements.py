@@ -82,8 +82,9 @@ SQLITE_WATERMARKS = "SELECT contract, source, as_of FROM watermarks WHERE contra
 POSTGRES_WATERMARKS = """
     SELECT contract, source, as_of FROM watermarks WHERE contract = ANY (%b::text[]) ORDER BY contract, source"""
 
-# The bundle in force: the one that was applied last, however old its body is.
+# The bundle in force: the one that was applied last, however old its body is; and those before it.
 NEWEST_BUNDLE = "SELECT version FROM bundle_applications ORDER BY sequence DESC LIMIT 1"
+RECENT_BUNDLES = "SELECT version FROM bundle_applications ORDER BY sequence DESC LIMIT 16"
 
 # The body of a bundle.
 SQLITE_BUNDLE = "SELECT body FROM bundles WHERE version = ?"

@@ -130,6 +130,11 @@ class Store:
         with reading(self.engine) as connection:
             return bundles.newest_version(connection)
 
+    def recent_bundle_versions(self) -> list[str]:
+        """The versions of the last sixteen policy bundles that were applied, the newest first."""
+        with reading(self.engine) as connection:
+            return bundles.recent_versions(connection)
+
     def bundle(self, version: str) -> bytes:
         """The bytes of a bundle. Raises NotFound."""
         with reading(self.engine) as connection:

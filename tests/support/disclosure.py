@@ -61,9 +61,9 @@ class Reader:
         await asyncio.sleep(0)
         return await self._inner.watermarks(contracts)
 
-    async def newest_bundle(self) -> str | None:
+    async def recent_bundles(self) -> list[str]:
         self._check()
-        return await self._inner.newest_bundle()
+        return await self._inner.recent_bundles()
 
     async def bundle(self, version: str) -> bytes:
         self._check()
