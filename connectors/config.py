@@ -117,6 +117,8 @@ class Instance(Part):
     min_rejects: int = Field(default=3, ge=1)  # fewer rejects than this never stop it
     cursor: Path | None = None  # the cursor file; unset: <data>/cursors/<department>.<name>.db
     registry: RegistrySettings | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = Field(default=None, ge=1, le=65_535)  # unset: this connector serves no metrics
     mapping: dict[str, ColumnName | Position | FieldSettings] = Field(default={})  # contract field -> its column
     formats: Formats = Formats()
     null_values: list[str] = Field(default=[])  # texts that mean null, such as NULL or N/A

@@ -23,7 +23,7 @@ from exchange.errors import ExchangeError, SettingWrong, SourceRefused, TryLater
 from exchange.publish import CursorFile, Layout, Outcome, Publishing, Reading, Tolerance
 from exchange.registry import HttpRegistry, Registry
 from exchange.settings import Settings, read_secret
-from exchange.wiring import client_secret, gateway_url, key_maker, open_broker
+from exchange.wiring import client_secret, gateway_url, key_maker, metrics_listener, open_broker
 
 log = structlog.get_logger()
 
@@ -149,6 +149,10 @@ def run(
 
     with suppress(_Stopped), ExitStack() as stack:
         stack.enter_context(closing(loaded.connector))
+        watched = loaded.instance
+        if watched.metrics_port is not None:
+            setting = f"{file}: metrics_port"
+            stack.enter_context(metrics_listener(watched.metrics_host, watched.metrics_port, setting))
         loaded.refuse_findings(list(patiently(loaded.connector.check)))
         cursor = stack.enter_context(closing(CursorFile(loaded.cursor)))
         broker = stack.enter_context(closing(open_broker(settings)))

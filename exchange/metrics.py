@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-# --- publish: one series for each contract and connector instance of this process
+# --- publish: one series for each contract and connector instance of this process (`push` in a gateway)
 
-# Rows read from the source, by what became of them: published, unchanged, deleted, rejected.
+# Rows read from the source or pushed, by what became of them: published, unchanged, deleted, rejected.
 ROWS = Counter("exchange_publish_rows", "Rows by outcome", ["contract", "connector", "outcome"])
 # Seconds from handing a batch to the topic until all of it was acknowledged.
 PUBLISH_SECONDS = Histogram("exchange_publish_batch_seconds", "Time to acknowledge a batch", ["contract"])

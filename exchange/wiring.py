@@ -147,6 +147,23 @@ def _for_the_owner(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
+@contextmanager
+def metrics_listener(host: str, port: int, setting: str) -> Iterator[None]:
+    """GET /metrics of this process on an address of its own. Raises SettingWrong, naming the setting."""
+    from prometheus_client import start_http_server
+
+    try:
+        server, thread = start_http_server(port, host)
+    except OSError as error:
+        raise SettingWrong(f"{setting}: cannot listen on {host} port {port} ({error.strerror})") from None
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 def process_name(role: str) -> str:
     """Who owns a partition, for people who look: role, host and process id."""
     return f"{role}@{socket.gethostname()}:{os.getpid()}"

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -145,6 +146,30 @@ def test_polling_until_it_is_stopped_tells_what_happens_once(department: Departm
     readings = [line for line in told if line["event"] == "reading"]
     assert [line["published"] for line in readings if line["read"]] == [3, 1]
     assert len(readings) <= 4  # readings in which nothing happens are not told again and again
+
+
+def test_a_connector_serves_its_metrics_where_its_file_says(department: Department) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+        department.file.write_text(f"{INSTANCE}metrics_port = {port}\n")
+        with pytest.raises(
+            SettingWrong, match=rf"people.toml: metrics_port: cannot listen on 127.0.0.1 port {port} \("
+        ):
+            department.run()
+        assert not department.cursor.exists()
+    stop = threading.Event()
+    running = threading.Thread(target=lambda: department.run(once=False, stop=stop))
+    running.start()
+    try:
+        _until(lambda: department.cursor.exists() and _published(department) == 3)
+        told = httpx2.get(f"http://127.0.0.1:{port}/metrics").text
+    finally:
+        stop.set()
+        running.join(10)
+    labels = 'connector="people",contract="civil.person",outcome="published"'
+    assert f"exchange_publish_rows_total{{{labels}}}" in told
+    assert 'exchange_publish_batch_seconds_count{contract="civil.person"}' in told
+    socket.create_server(("127.0.0.1", port)).close()  # it is free again
 
 
 def test_a_second_process_on_the_same_cursor_file_is_refused(department: Department) -> None:

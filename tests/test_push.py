@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from exchange.contracts import Contract
 from exchange.errors import BrokerUnavailable, Rejected, Unprocessable
@@ -75,6 +76,17 @@ def test_good_lines_are_published_and_bad_ones_set_aside_each_under_its_own_numb
     assert answer.document()["reasons"][0] == {
         "line": 2, "field": "amount", "reason": 'a string such as "1.10" expected, a number found',
     }  # fmt: skip
+
+
+def test_the_time_of_a_push_is_observed(counter: Counter) -> None:
+    def observed() -> float:
+        return REGISTRY.get_sample_value("exchange_publish_batch_seconds_count", {"contract": FINES.name}) or 0.0
+
+    before = observed()
+    counter.push(fine(1), [1])
+    assert observed() == before + 1
+    counter.push()  # a heartbeat has no batch
+    assert observed() == before + 1
 
 
 def test_no_reason_repeats_what_was_sent(counter: Counter) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import gc
 import signal
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from datetime import timedelta
 from functools import partial
 
 import typer
-from prometheus_client import start_http_server
 
 from exchange.agreements import Bundle, has_version
 from exchange.cli.options import CONFIG, Config, load
@@ -23,7 +22,7 @@ from exchange.settings import Settings
 from exchange.store import PushLedger, Store
 from exchange.store.database import is_postgres
 from exchange.topics import Broker
-from exchange.wiring import key_maker, open_broker, open_store, process_name, standing_name
+from exchange.wiring import key_maker, metrics_listener, open_broker, open_store, process_name, standing_name
 
 app = typer.Typer()
 
@@ -36,8 +35,14 @@ SQLITE_ROWS = 1_000
 def materialise(config: Config = CONFIG) -> None:
     """Read every contract's topic into the store until stopped (SIGTERM finishes the batch in hand)."""
     settings = load(config)
-    with standing_name(settings, "materialise") as member, closing(open_broker(settings, member)) as broker:
-        _run(settings, broker)
+    watched = settings.materialise
+    with ExitStack() as stack:
+        if watched.metrics_port:
+            stack.enter_context(
+                metrics_listener(watched.metrics_host, watched.metrics_port, "materialise.metrics_port")
+            )
+        member = stack.enter_context(standing_name(settings, "materialise"))
+        _run(settings, stack.enter_context(closing(open_broker(settings, member))))
 
 
 def _run(settings: Settings, broker: Broker) -> None:
@@ -55,8 +60,6 @@ def _run(settings: Settings, broker: Broker) -> None:
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: materialiser.stop())
-    if settings.materialise.metrics_port:
-        start_http_server(settings.materialise.metrics_port, settings.materialise.metrics_host)
     # What exists now stays: the collector need not look at it again. It took a fifth of the time of each record.
     gc.collect()
     gc.freeze()

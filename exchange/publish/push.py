@@ -7,10 +7,11 @@ request that is repeated after a crash produces the same messages again.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from exchange import metrics
 from exchange.contracts import Contract
@@ -19,6 +20,9 @@ from exchange.publish.encoding import Encoder, Stamp
 from exchange.records import WATERMARKS_TOPIC, Message, Reject, Watermark, rejects_topic
 from exchange.subjects import KeyMaker, parse
 from exchange.topics import Publisher
+
+if TYPE_CHECKING:
+    from prometheus_client import Histogram
 
 PUSH = "push"  # the instance name of what is pushed; no connector can have it
 MAX_REASONS = 100
@@ -83,7 +87,7 @@ def publish_push(
     encoder = Encoder(contract, keys, schema_id)
     source = f"{contract.department}/{PUSH}"
     stamp = Stamp(encoder, source, epoch)
-    records = _Sending(publisher, contract.topic)
+    records = _Sending(publisher, contract.topic, metrics.PUBLISH_SECONDS.labels(contract.name))
     rejects = _Sending(publisher, rejects_topic(contract.department))
     reasons: list[Reason] = []
     for number, line in enumerate(lines):
@@ -168,11 +172,15 @@ def _deletion(encoder: Encoder, stamp: Stamp, value: Mapping[str, Any], sequence
 
 
 class _Sending:
-    """Messages on their way to one topic, many at once. `last` is the last offset that was written, per partition."""
+    """Messages on their way to one topic, many at once. `last` is the last offset that was written, per partition.
 
-    def __init__(self, publisher: Publisher, topic: str) -> None:
+    `seconds` takes how long each batch was on its way.
+    """
+
+    def __init__(self, publisher: Publisher, topic: str, seconds: Histogram | None = None) -> None:
         self._publisher = publisher
         self._topic = topic
+        self._seconds = seconds
         self._waiting: list[Message] = []
         self.sent = 0
         self.last: dict[int, int] = {}
@@ -186,7 +194,10 @@ class _Sending:
     def flush(self) -> None:
         """Send what waits; it is acknowledged when this returns."""
         if self._waiting:
+            started = time.monotonic()
             for partition, offset in self._publisher.publish(self._topic, self._waiting):
                 self.last[partition] = max(offset, self.last.get(partition, -1))
+            if self._seconds is not None:
+                self._seconds.observe(time.monotonic() - started)
             self.sent += len(self._waiting)
             self._waiting = []

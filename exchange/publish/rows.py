@@ -120,11 +120,6 @@ class Outcome:
         """Whether every row that was read became something."""
         return self.read == self.published + self.unchanged + self.deleted + self.rejected
 
-    @property
-    def share(self) -> float:
-        """The share of rejected rows, 0 to 1."""
-        return self.rejected / self.read if self.read else 0.0
-
     def __str__(self) -> str:
         gone = f"; {self.gone} no longer in the snapshot were deleted" if self.gone else ""
         return (
