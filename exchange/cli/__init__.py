@@ -1,7 +1,7 @@
 """The `exchange` command.
 
 Each room holds one noun's commands, in the order in which a city meets them: init, policy, up, materialise, token,
-rejects, audit, demo. The other packages add theirs by the entry point group `exchange.commands`. An error that ends a
+rejects, audit, restored, demo. The other packages add theirs by the entry point group `exchange.commands`. An error that ends a
 command is printed as one line; its exit status says who must act (see options.STATUS).
 
 Only the command that was named is loaded: of the twenty processes of a city on one machine none should carry what
@@ -31,6 +31,7 @@ OWN = {
     "token": "exchange.cli.token",
     "rejects": "exchange.cli.rejects",
     "audit": "exchange.cli.audit",
+    "restored": "exchange.cli.restored",
     "city": "exchange.city.commands",
     "demo": "exchange.cli.demo",
 }

@@ -122,7 +122,7 @@ class PushLedger:
             return epoch
 
     def renew_epoch(self) -> int:
-        """Begin a new epoch; to be done after a restore, as the sequences given since the backup are forgotten."""
+        """Begin a new epoch: `exchange restored` does, as the sequences given since the backup are forgotten."""
         with writing(self._engine) as connection:
             standing: int = connection.execute(sa.select(source.c.epoch)).scalar_one()
             epoch = max(standing + 1, _seconds(self._clock()))

@@ -1,0 +1,34 @@
+"""`exchange restored`: what must be said after a backup of the store was put back."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import typer
+
+from exchange.cli.administration import note
+from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
+from exchange.clock import system_clock
+from exchange.store import PushLedger
+from exchange.wiring import open_store
+
+app = typer.Typer()
+
+
+@app.command()
+def restored(config: Config = CONFIG, json: Json = False) -> None:
+    """After a backup of the store was put back, before the gateways start: pushes begin a new epoch.
+
+    The store has forgotten which numbers it gave since the backup; given again, they would pass for repeats of records
+    that stand in the topics, and be dropped. The audit log notes it.
+    """
+    settings = load(config)
+    with closing(open_store(settings, system_clock)) as store:
+        store.check()
+        ledger = PushLedger(store.engine, system_clock)
+        note(settings, "restored", details={"push_epoch": str(ledger.epoch())})
+        epoch = ledger.renew_epoch()
+    if json:
+        print_json({"push_epoch": epoch})
+    else:
+        say(f"pushes go on in epoch {epoch}")
