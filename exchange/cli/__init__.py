@@ -1,8 +1,8 @@
 """The `exchange` command.
 
 Each room holds one noun's commands, in the order in which a city meets them: init, policy, up, materialise, token,
-rejects, audit, restored, demo. The other packages add theirs by the entry point group `exchange.commands`. An error that ends a
-command is printed as one line; its exit status says who must act (see options.STATUS).
+rejects, audit, restored, demo. The other packages add theirs by the entry point group `exchange.commands`. An error
+that ends a command is printed as one line; its exit status says who must act (see options.STATUS).
 
 Only the command that was named is loaded: of the twenty processes of a city on one machine none should carry what
 another one needs.
