@@ -78,7 +78,7 @@ class City:
         return self._started[-1]
 
     def verified(self, topic: Topic | None = None) -> Report:
-        report = verify_log(self.store, topic.notes if topic else (), self.keys, ORIGIN)
+        report = verify_log(self.store, topic.notes if topic else None, self.keys, ORIGIN)
         assert report, report.findings
         return report
 

@@ -81,6 +81,7 @@ def test_checkpoints_leave_and_cover_the_log(sealed: tuple[AuditStore, Topic, li
         leaves=6,
         checkpoints=6,  # three from the topic, three of the store
         uncovered=3,
+        younger={"gateway-2": (3, 5)},
         writers={"gateway-1": 11, "gateway-2": 5},
     )
     for receipt in made:
@@ -531,6 +532,24 @@ def test_checkpoints_of_a_tree_that_went_back_are_compared_too(
     report = verified(store, [*topic.notes, other])
     assert not report
     assert "the tree of 2 groups is not the one that was signed" in str(report.findings[0])
+
+
+def test_a_log_of_which_no_checkpoint_is_there_does_not_verify(
+    sealed: tuple[AuditStore, Topic, list[Receipt]],
+) -> None:
+    store, topic, _ = sealed
+    (finding,) = verified(store, []).findings
+    assert str(finding).startswith("no checkpoint of this log is in the topic")
+    (finding,) = verified(store, topic.notes[:2]).findings
+    assert str(finding) == "the topic ends with a checkpoint of 4 groups, but one of 6 left: the topic was cut"
+    report = verified(store)  # in itself, as one asks for it
+    assert report
+    assert report.uncovered == report.entries == 16
+    assert report.younger == {"gateway-1": (1, 11), "gateway-2": (1, 5)}
+
+
+def test_an_empty_log_needs_no_checkpoint(store: AuditStore) -> None:
+    assert verified(store, [])
 
 
 # --- what moves a log ------------------------------------------------------------------------------------------------

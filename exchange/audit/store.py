@@ -201,6 +201,11 @@ class AuditStore:
         row = connection.execute(sa.select(checkpoints).order_by(checkpoints.c.size.desc()).limit(1)).one_or_none()
         return None if row is None else StoredCheckpoint(*row)
 
+    def newest_published(self, connection: sa.Connection) -> int:
+        """The size of the largest checkpoint that the topic has acknowledged; 0 if none has left."""
+        published = sa.select(sa.func.max(checkpoints.c.size)).where(checkpoints.c.published)
+        return int(connection.scalar(published) or 0)
+
     def add_checkpoint(self, connection: sa.Connection, size: int, note: bytes) -> None:
         connection.execute(sa.insert(checkpoints), {"size": size, "note": note, "published": False})
 

@@ -56,6 +56,7 @@ class Report:
     leaves: int = 0
     checkpoints: int = 0
     uncovered: int = 0  # entries after the newest checkpoint that left the store: not proved against truncation yet
+    younger: dict[str, tuple[int, int]] = field(default_factory=dict)  # these, by writer: first and last number
     writers: dict[str, int] = field(default_factory=dict)  # each with its last number
     findings: list[Finding] = field(default_factory=list)
     found: int = 0
@@ -69,22 +70,35 @@ class Report:
             self.findings.append(Finding(what, writer, first, first if last is None else last))
 
 
-def verify_log(store: AuditStore, published: Iterable[bytes], keys: PublicKeys, origin: str) -> Report:
+def verify_log(store: AuditStore, published: Iterable[bytes] | None, keys: PublicKeys, origin: str) -> Report:
     """Verify a whole log against the checkpoints that left it, as they came from the topic, in its order.
 
-    `keys` are all public keys that have signed this log. Safe while the log is being written. Raises AuditUnavailable
-    if the store cannot be read; everything else is a finding.
+    A log with entries of which no checkpoint has left is a finding, and so is a checkpoint that left and is in the
+    topic no more. `None`: the log in itself only; that its end was cut off, or that all of it was made anew by somebody
+    who has the signing key, goes unnoticed then. `keys` are all public keys that have signed this log. Safe while the
+    log is being written. Raises AuditUnavailable if the store cannot be read; everything else is a finding.
     """
     report = Report()
     try:
         with store.reading() as connection:
-            covered = _Tree(store, connection, keys, origin, report).walk(published)
+            left = store.newest_published(connection)  # first: whatever the topic shows after it has this one
+            covered = _Tree(store, connection, keys, origin, report).walk(published or ())
             _Lines(store, connection, keys, report).walk(covered)
+        if published is not None:
+            _compared(report, covered, left)
     except AuditBroken as broken:
         report.add(broken.detail)
     except (StoreRefused, TypeError, ValueError, AttributeError) as error:  # text that is none, a number that is text
         report.add(f"a row holds what no writer can have written ({type(error).__name__})")
     return report
+
+
+def _compared(report: Report, covered: int, left: int) -> None:
+    """Whether the topic has what left the store: `left` groups by the store's own word."""
+    if covered == 0 and report.entries:
+        report.add("no checkpoint of this log is in the topic: a cut-off tail or a rewritten log would go unnoticed")
+    elif covered < left and not report.found:  # otherwise the walk has said why it came no further
+        report.add(f"the topic ends with a checkpoint of {covered} groups, but one of {left} left: the topic was cut")
 
 
 def find(store: AuditStore, receipt: Receipt, body: bytes, keys: PublicKeys) -> StoredEntry:
@@ -137,6 +151,8 @@ class _Lines:
             self._report.writers[writer] = number
             if stored.position is None or stored.position >= covered:
                 self._report.uncovered += stored.last - stored.first + 1
+                first, _ = self._report.younger.get(writer, (stored.first, 0))
+                self._report.younger[writer] = first, stored.last
         while self._entry is not None:
             self._report.add("an entry that no group has signed", self._entry.writer, self._entry.number)
             self._next()
@@ -215,10 +231,12 @@ class _Tree:
             while own_waiting is not None and own_waiting.size == self._frontier.size:
                 self._holds(own_waiting, self._frontier.root())
                 own_waiting = next(own, None)
-        for ahead in (waiting, *left, own_waiting, *own):
-            if ahead is not None and not self._holds_by_now(ahead):
-                size = self._frontier.size
-                self._report.add(f"the log ends at {size} groups, but {ahead.size} were signed: it was cut")
+        for ahead in (waiting, *left):
+            if ahead is not None and self._reached(ahead):
+                covered = ahead.size
+        for ahead in (own_waiting, *own):
+            if ahead is not None:
+                self._reached(ahead)
         self._extra_nodes()
         return covered
 
@@ -264,11 +282,26 @@ class _Tree:
         except AuditBroken:
             return None
 
-    def _holds_by_now(self, checkpoint: Checkpoint) -> bool:
-        """Whether a checkpoint beyond our snapshot is of the tree that has grown meanwhile."""
+    def _reached(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint beyond our snapshot is of the tree that has grown out of it meanwhile."""
+        size = self._frontier.size
         with self._store.reading() as later:
             grown = self._store.size(later) >= checkpoint.size
-            return grown and self._root_at(checkpoint.size, later) == checkpoint.root
+            holds = grown and self._goes_on(checkpoint, self._store.nodes(later))
+        if not holds:
+            self._report.add(f"the log ends at {size} groups, but {checkpoint.size} were signed: it was cut")
+        return holds
+
+    def _goes_on(self, checkpoint: Checkpoint, nodes: merkle.Nodes) -> bool:
+        """Whether the checkpoint's tree begins with the one that we have walked."""
+        size, root = self._frontier.size, self._frontier.root()
+        try:
+            if size == 0:  # every tree begins with the empty one
+                return merkle.root(checkpoint.size, nodes) == checkpoint.root
+            proof = merkle.consistency_proof(size, checkpoint.size, nodes)
+        except AuditBroken:
+            return False
+        return merkle.verify_consistency(size, checkpoint.size, root, checkpoint.root, proof)
 
     def _holds(self, checkpoint: Checkpoint, root: bytes | None) -> bool:
         """Whether the tree was what the checkpoint says."""

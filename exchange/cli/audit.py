@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from exchange.audit import PublicKeys, Receipt, find, verify_log, verify_receipt
+from exchange.audit import PublicKeys, Receipt, Report, find, verify_log, verify_receipt
 from exchange.cli.administration import open_audit
 from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
 from exchange.errors import AuditBroken, BadRequest
@@ -21,34 +21,32 @@ app = typer.Typer(no_args_is_help=True, help=__doc__)
 
 
 @app.command()
-def verify(config: Config = CONFIG, json: Json = False) -> None:
-    """Verify the whole log against the checkpoints that left it; exit status 78 if it is not as it was written."""
+def verify(
+    config: Config = CONFIG,
+    without_checkpoints: Annotated[
+        bool,
+        typer.Option(
+            "--without-checkpoints",
+            help="Only the log in itself: a tail that was cut off or a log that was rewritten is not noticed.",
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Verify the whole log against the checkpoints that left it; exit status 1 if it is not as it was written."""
     settings = load(config)
+    published = None if without_checkpoints else published_checkpoints(settings)
     with open_audit(settings) as store:
-        report = verify_log(store, published_checkpoints(settings), public_keys(settings), settings.audit.origin)
-    found = [str(finding) for finding in report.findings]
-    told: dict[str, Any] = {
-        "verified": bool(report),
-        "entries": report.entries,
-        "groups": report.groups,
-        "checkpoints": report.checkpoints,
-        "uncovered": report.uncovered,
-        "writers": report.writers,
-        "findings": found,
-    }
+        report = verify_log(store, published, public_keys(settings), settings.audit.origin)
     if json:
-        print_json(told)
+        print_json(_document(report, compared=published is not None))
     else:
-        say(
-            f"{report.entries} entries in {report.groups} groups, {report.checkpoints} checkpoints; "
-            f"{report.uncovered} entries after the newest checkpoint"
-        )
-        for line in found:
-            say(line, fg=typer.colors.RED)
+        _print(report, compared=published is not None)
     if not report:
         raise AuditBroken(f"{report.found} findings")
     if not json:
-        say("the log verifies", fg=typer.colors.GREEN)
+        typer.secho(
+            "the log verifies" if published is not None else "the log verifies in itself", fg=typer.colors.GREEN
+        )
 
 
 @app.command()
@@ -88,6 +86,34 @@ def published_checkpoints(settings: Settings) -> Iterator[bytes]:
             yield from (each.value for each in broker.read(CHECKPOINTS_TOPIC) if each.value is not None)
     finally:
         broker.close()
+
+
+def _document(report: Report, *, compared: bool) -> dict[str, Any]:
+    return {
+        "verified": bool(report),
+        "compared": compared,  # with the checkpoints that left the store
+        "entries": report.entries,
+        "groups": report.groups,
+        "checkpoints": report.checkpoints,
+        "uncovered": report.uncovered,
+        "younger": {writer: {"first": first, "last": last} for writer, (first, last) in report.younger.items()},
+        "writers": report.writers,
+        "findings": [str(finding) for finding in report.findings],
+    }
+
+
+def _print(report: Report, *, compared: bool) -> None:
+    typer.echo(f"{report.entries} entries in {report.groups} groups, {report.checkpoints} checkpoints")
+    if not compared:
+        line = "not compared with the checkpoints that left: a cut-off tail or a rewritten log would not be noticed"
+        typer.secho(line, fg=typer.colors.YELLOW)
+    else:
+        for writer, (first, last) in report.younger.items():
+            numbers = str(first) if first == last else f"{first} to {last}"
+            line = f"{writer} {numbers}: younger than the newest checkpoint, which is normal for about a second"
+            typer.secho(line, fg=typer.colors.YELLOW)
+    for finding in report.findings:
+        typer.secho(str(finding), fg=typer.colors.RED)
 
 
 def _text(file: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from exchange import logs
-from exchange.errors import CallerError, ExchangeError, OperatorError, PublisherError, TryLater
+from exchange.errors import AuditBroken, CallerError, ExchangeError, OperatorError, PublisherError, TryLater
 from exchange.printable import shown
 from exchange.settings import Settings
 
@@ -21,6 +21,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 
 # sysexits.h, so that a supervisor can tell what can be tried again from what a person must mend.
 STATUS: tuple[tuple[type[ExchangeError], int], ...] = (
+    (AuditBroken, 1),  # the command did what was asked, and the answer is no
     (PublisherError, 65),  # EX_DATAERR
     (CallerError, 64),  # EX_USAGE
     (TryLater, 75),  # EX_TEMPFAIL

@@ -1,0 +1,61 @@
+"""`exchange audit` as an operator calls it: what it says, and its exit status."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from exchange.audit import Sealer
+from exchange.cli import audit
+from exchange.cli.administration import open_audit
+from exchange.cli.options import exit_status
+from exchange.clock import system_clock
+from exchange.errors import AuditBroken
+from exchange.settings import Settings
+from exchange.wiring import open_broker, public_keys, signer
+from tests.support.site import Site
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setattr(audit, "load", Settings.load)  # without setting up this process's logs
+    return Site.made(tmp_path)
+
+
+def command(site: Site, *arguments: str) -> Result:
+    return CliRunner().invoke(audit.app, [*arguments, "-c", str(site.config)])
+
+
+def seal(site: Site) -> None:
+    """A checkpoint leaves, as the gateway's sealer sends it."""
+    settings = site.settings()
+    with open_audit(settings) as store, closing(open_broker(settings)) as broker, closing(broker.publisher()) as out:
+        keys, origin = public_keys(settings), settings.audit.origin
+        sealer = Sealer(store, signer(settings), keys, out, origin, system_clock, "test", patience_s=0.0)
+        assert sealer.step() is not None
+
+
+def test_without_a_checkpoint_a_log_does_not_verify_unless_it_is_asked_for(site: Site) -> None:
+    refused = command(site, "verify")
+    assert isinstance(refused.exception, AuditBroken)
+    assert exit_status(refused.exception) == 1
+    assert "no checkpoint of this log is in the topic" in refused.output
+    assert "verifies" not in refused.output
+    told = command(site, "verify", "--without-checkpoints")
+    assert told.exit_code == 0
+    assert "a cut-off tail or a rewritten log would not be noticed" in told.output
+    assert json.loads(command(site, "verify", "--without-checkpoints", "--json").output)["compared"] is False
+
+
+def test_entries_younger_than_the_newest_checkpoint_are_named(site: Site) -> None:
+    seal(site)
+    assert "younger" not in command(site, "verify").output
+    site.strike("tax-desk")  # applied: one more entry of the operator
+    told = command(site, "verify")
+    assert told.exit_code == 0
+    assert "operator 2: younger than the newest checkpoint" in told.output
+    assert json.loads(command(site, "verify", "--json").output)["younger"] == {"operator": {"first": 2, "last": 2}}
