@@ -83,8 +83,9 @@ def list_of(seed: int, rows: int, times: Sequence[timedelta], hidden: float) -> 
 
 
 async def page(reader: Any, after: Mapping[str, str], now: datetime) -> dict[str, Any]:
-    found = await Gathering(reader, {(NAME, 1): Trimmer(LARGE, TERMS[NAME, 1])}, TERMS, after, now).of("k1.x")
-    return merge(found, TERMS, {}, now, after)
+    gathering = Gathering(reader, {(NAME, 1): Trimmer(LARGE, TERMS[NAME, 1])}, TERMS, after, now)
+    found = await gathering.of("k1.x")
+    return merge(found, TERMS, {}, now, after, cut=gathering.cut)
 
 
 async def pages(reader: Any) -> list[dict[str, Any]]:
@@ -114,6 +115,7 @@ async def test_every_permitted_row_once_as_if_the_hidden_ones_did_not_exist(
     order = [told[number] for number in shown]
     assert order == sorted(order, reverse=True)
     assert read == await pages(Rows(permitted))
+    assert not any("cut" in one for one in read)
 
 
 async def test_a_list_of_distinct_times_is_read_once_for_each_page() -> None:
@@ -126,8 +128,9 @@ async def test_a_list_of_distinct_times_is_read_once_for_each_page() -> None:
     assert len(reader.asked) == 1 + 2 * 3 + 1
 
 
-async def test_a_list_that_hides_without_end_is_left_at_a_bound() -> None:
-    every, _ = list_of(2, 50, TIMES["one, as in a snapshot"], 1.0)
+@pytest.mark.parametrize("hidden", [1.0, 0.0])
+async def test_a_list_that_is_left_at_a_bound_says_so(hidden: float) -> None:
+    every, _ = list_of(2, 50, TIMES["one, as in a snapshot"], hidden)
 
     class Endless(Rows):
         async def facets(self, subject_key: str, wanted: Any, after: Any, limit: int = LIST_LIMIT) -> list[Facet]:
@@ -135,7 +138,8 @@ async def test_a_list_that_hides_without_end_is_left_at_a_bound() -> None:
             return (self.facets_ * (1 + limit // 50))[:limit]
 
     reader = Endless(every)
-    assert (await page(reader, {}, NOW))["records"] == {}
+    told = (await page(reader, {}, NOW))["records"][NAME]
+    assert (told["cut"], len(told["items"]), told["more"]) == (True, 0 if hidden else LIMIT, not hidden)
     assert sum(limit for _, _, limit in reader.asked) < MOST_ROWS + 1_000
 
 

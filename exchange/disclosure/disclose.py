@@ -143,7 +143,17 @@ class Disclosure:
         gathering = Gathering(self._reader, trimmers, bundle.terms, request.after, now)
         told = await self._watermarks.of(bundle)  # before the facets: no value is said to be newer than it is
         trimmed = await gathering.of(self._keys.subject(request.subject))
-        return orjson.dumps(merge(trimmed, bundle.terms, told, now, request.after, not_available=asked.not_available))
+        return orjson.dumps(
+            merge(
+                trimmed,
+                bundle.terms,
+                told,
+                now,
+                request.after,
+                cut=gathering.cut,
+                not_available=asked.not_available,
+            )
+        )
 
     def _entry(self, request: ViewRequest, now: datetime, outcome: Outcome, **members: Any) -> Entry:
         client = request.client

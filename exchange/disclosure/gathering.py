@@ -1,7 +1,8 @@
 """What of a subject may be shown: read contract by contract, each facet trimmed as it arrives.
 
 A list can be longer than an answer, and a row condition can pass over any number of rows. So a list is read in pieces
-until there is enough for one answer behind its cursor, and never more than MOST_ROWS of it. An answer orders rows of
+until there is enough for one answer behind its cursor, and never more than MOST_ROWS of it: then the answer says that
+the list was cut. An answer orders rows of
 one time among themselves (see views.cursors) and the store does not, so it needs all of a time or none: a snapshot's
 rows may well have one time together.
 """
@@ -19,14 +20,17 @@ from exchange.views.cursors import Cursor, microseconds
 
 PIECE = 1_000
 MOST_ROWS = 20_000
-"""Rows of one list that one request looks at, those that a condition hides included; behind them the list ends."""
+"""Rows of one list that one request looks at, those that a condition hides included; behind them the list is cut."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
 
 
 class Gathering:
-    """Reads one subject under the decisions of one request, each by its trimmer."""
+    """Reads one subject under the decisions of one request, each by its trimmer.
+
+    `cut` are the contracts whose lists `of` did not read to where an answer could end.
+    """
 
     def __init__(
         self,
@@ -42,6 +46,7 @@ class Gathering:
         self._lists = {pair[0]: pair for pair in self._trimmers if terms[pair].record_key}
         self._cursors = {name: Cursor.read(text) for name, text in after.items() if name in self._lists}
         self._now = microseconds(now)
+        self.cut: set[str] = set()
 
     async def of(self, subject_key: str) -> list[Trimmed]:
         """Everything that one answer can need. Raises StoreUnavailable."""
@@ -73,6 +78,9 @@ class Gathering:
             rest += trimmed
             seen += len(piece)
             behind += self._behind(name, trimmed)
+        else:
+            if len(piece) == limit:
+                self.cut.add(name)
         return rest
 
     def _behind(self, name: str, trimmed: Iterable[Trimmed]) -> list[int]:

@@ -4,7 +4,8 @@ The answer, in JSON's own types (semantics 8):
 
     {"values": {name: {"value", "conflict", "said_by": [{"value", "contract", "department", "version", "event_time",
                                                          "as_of", "stale"}]}},
-     "records": {contract: {"items": [{"value": {field: value}, "contract", ... as in said_by}], "more", "next"}},
+     "records": {contract: {"items": [{"value": {field: value}, "contract", ... as in said_by}], "more", "next",
+                            "cut": true where it was not read to its end}},
      "not_available": [name]}
 
 name = the concept, else `<contract>.<field>`. `version` is a string of digits, as every long. Whatever order the facets
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -42,12 +43,14 @@ def merge(
     now: datetime,
     after: Mapping[str, str] | None = None,
     limit: int = LIMIT,
+    cut: Collection[str] = (),
     not_available: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Merge what was trimmed of one subject into the answer; see the module's docstring for its shape.
 
     `watermarks`: until when a source has told everything, by (contract, `<department>/<instance>`). `after`: where the
-    lists go on, by contract; a contract that has no list here is passed over. What was asked for of what is permitted,
+    lists go on, by contract; a contract that has no list here is passed over. `cut`: contracts whose list was not
+    read to its end; they are told even if nothing was read that may be shown. What was asked for of what is permitted,
     and `not_available`, come from `select`. Raises BadRequest for a cursor that no answer gave.
     """
     merging = _Merging(terms, watermarks, now)
@@ -62,7 +65,9 @@ def merge(
     return {
         "values": {name: merging.value(said[name]) for name in sorted(said)},
         "records": {
-            contract: merging.page(lists[contract], (after or {}).get(contract), limit) for contract in sorted(lists)
+            contract: merging.page(lists[contract], (after or {}).get(contract), limit)
+            | ({"cut": True} if contract in cut else {})
+            for contract in sorted({*lists, *cut})
         },
         "not_available": sorted(set(not_available)),
     }

@@ -90,6 +90,10 @@ SCHEMAS: dict[str, Any] = {
                         "items": {"type": "array", "items": _SAID},
                         "more": {"type": "boolean"},
                         "next": {"type": ["string", "null"], "description": "What `after` takes to go on."},
+                        "cut": {
+                            "type": "boolean",
+                            "description": "There, and true, if the list is too long to be read to its end.",
+                        },
                     },
                 },
             },
