@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from exchange.audit import Sealer
+from exchange.audit import Receipt, Sealer
 from exchange.cli import audit
 from exchange.cli.administration import open_audit
 from exchange.cli.options import exit_status
 from exchange.clock import system_clock
-from exchange.errors import AuditBroken
+from exchange.errors import AuditBroken, BadRequest
 from exchange.settings import Settings
 from exchange.wiring import open_broker, public_keys, signer
 from tests.support.site import Site
@@ -59,3 +59,16 @@ def test_entries_younger_than_the_newest_checkpoint_are_named(site: Site) -> Non
     assert told.exit_code == 0
     assert "operator 2: younger than the newest checkpoint" in told.output
     assert json.loads(command(site, "verify", "--json").output)["younger"] == {"operator": {"first": 2, "last": 2}}
+
+
+@pytest.mark.parametrize("missing", ["receipt", "body", "keys"])
+def test_a_file_that_is_missing_is_one_line(site: Site, missing: str) -> None:
+    files = {name: site.folder / f"saved-{name}" for name in ("receipt", "body", "keys")}
+    for name, file in files.items():
+        if name != missing:
+            file.write_bytes(b"{}")
+    if missing != "receipt":
+        files["receipt"].write_text(Receipt("w", 1, bytes(32), bytes(16), (), b"a.b.c").encode(), "ascii")
+    refused = command(site, "receipt", str(files["receipt"]), str(files["body"]), "--keys", str(files["keys"]))
+    assert isinstance(refused.exception, BadRequest)
+    assert str(refused.exception).endswith(f"{files[missing]} cannot be read (No such file or directory)")

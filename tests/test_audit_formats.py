@@ -78,6 +78,21 @@ def test_the_kid_is_the_thumbprint_of_rfc_7638() -> None:
     assert [one.kid for one in key] == ["kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"]
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        [], None, 7, "keys", {}, {"keys": None}, {"keys": {"kty": "OKP"}}, {"keys": []}, {"keys": [None, 7, [], "x"]},
+        {"keys": [{"crv": "Ed25519", "x": "AA"}]}, {"keys": [{"kty": ["OKP"], "crv": {}}]},
+        {"keys": [{"kty": "OKP", "crv": "Ed25519"}]}, {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": None}]},
+        {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": 7}]}, {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": ["A"]}]},
+        {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "\u00e9"}]}, {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "AA"}]},
+    ],
+)  # fmt: skip
+def test_a_document_that_is_no_key_set_is_one_error(document: object) -> None:
+    with pytest.raises(SettingWrong, match="the key set"):
+        PublicKeys.from_jwks(document)
+
+
 def test_former_keys_stay_published_and_verify() -> None:
     former = Signer.generate()
     keys = PublicKeys.from_jwks(json.loads(json.dumps(PublicKeys([SIGNER.public, former.public]).jwks())))

@@ -28,6 +28,7 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
+from exchange.audit.encoding import decoded
 from exchange.errors import AuditBroken, SettingWrong
 from exchange.subjects import KeyMaker, Subject
 
@@ -105,18 +106,30 @@ class PublicKeys:
         return {"keys": [{**key.jwk.as_dict(), "kid": key.kid, "alg": ALGORITHM, "use": "sig"} for key in self]}
 
     @classmethod
-    def from_jwks(cls, document: Mapping[str, Any]) -> PublicKeys:
-        """Read a JWK Set; keys of other kinds are passed over. Raises SettingWrong if it holds none of ours."""
-        keys = []
-        for entry in document.get("keys", ()):
-            if entry.get("kty") == "OKP" and entry.get("crv") == "Ed25519":
-                try:
-                    keys.append(PublicKey(OKPKey.import_key(dict(entry)).public_key))  # type: ignore[arg-type]
-                except (JoseError, ValueError):
-                    raise SettingWrong("the key set holds an Ed25519 key that cannot be read") from None
+    def from_jwks(cls, document: object) -> PublicKeys:
+        """Read a JWK Set; keys of other kinds are passed over. Raises SettingWrong if it is none or holds none of ours.
+
+        `document` is what somebody's file or server says, parsed from JSON: anything.
+        """
+        entries = document.get("keys") if isinstance(document, Mapping) else None
+        if not isinstance(entries, list):
+            raise SettingWrong('the key set is not a JWK Set: an object with a list "keys" (RFC 7517)')
+        keys = [_ed25519(entry) for entry in entries if _is_ed25519(entry)]
         if not keys:
             raise SettingWrong("the key set holds no Ed25519 key")
         return cls(keys)
+
+
+def _is_ed25519(entry: object) -> bool:
+    return isinstance(entry, Mapping) and entry.get("kty") == "OKP" and entry.get("crv") == "Ed25519"
+
+
+def _ed25519(entry: Mapping[str, Any]) -> PublicKey:
+    """A key of a JWK Set, from `x` alone: what else stands there is not ours to judge. Raises SettingWrong."""
+    try:
+        return PublicKey(Ed25519PublicKey.from_public_bytes(decoded(entry["x"])))
+    except (KeyError, ValueError, TypeError, AttributeError):
+        raise SettingWrong("the key set holds an Ed25519 key that cannot be read") from None
 
 
 class Signer:

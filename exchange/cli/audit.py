@@ -60,8 +60,8 @@ def receipt(
     json: Json = False,
 ) -> None:
     """Verify a receipt with the body that came with it, and that the log holds its entry."""
-    proof = Receipt.decode(_text(receipt).strip())
-    content = body.read_bytes()
+    proof = Receipt.decode(_read(receipt).decode("ascii", "replace").strip())
+    content = _read(body)
     if keys is not None:
         group = verify_receipt(proof, content, PublicKeys.from_jwks(_jwks(keys)))
         told: dict[str, Any] = {"writer": proof.writer, "number": proof.number, "group_root": group.root.hex()}
@@ -116,15 +116,15 @@ def _print(report: Report, *, compared: bool) -> None:
         typer.secho(str(finding), fg=typer.colors.RED)
 
 
-def _text(file: Path) -> str:
+def _read(file: Path) -> bytes:
     try:
-        return file.read_text("ascii")
-    except (OSError, UnicodeDecodeError):
-        raise BadRequest(f"{file} cannot be read as a receipt") from None
+        return file.read_bytes()
+    except OSError as error:
+        raise BadRequest(f"{file} cannot be read ({error.strerror})") from None
 
 
 def _jwks(file: Path) -> Any:
     try:
-        return json_format.loads(file.read_bytes())
-    except (OSError, ValueError):
-        raise BadRequest(f"{file} cannot be read as a key set") from None
+        return json_format.loads(_read(file))
+    except (ValueError, RecursionError):
+        raise BadRequest(f"{file} is not JSON; save /.well-known/exchange-keys.json as it came") from None
