@@ -6,6 +6,7 @@ A view and its refusals are written by `exchange.disclosure`, which alone can le
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,6 +32,7 @@ class Trail:
         self._audit = audit
         self._bundle = bundle
         self._clock = clock
+        self._unwritten: Counter[str] = Counter()  # of the few words of identity.Reason: as small after a year
 
     async def refused(self, client: Client, scope: Scope, error: Forbidden) -> None:
         """A known client asked for what it may not do: which route, and the kind of refusal."""
@@ -42,14 +44,22 @@ class Trail:
         await self._append(client, act, "done", scope, details=details)
 
     async def unknown(self, counts: Mapping[str, int]) -> None:
-        """How many requests were refused in the last minute before a client was known, by reason."""
-        if not counts:
+        """How many more requests were refused before a client was known, by reason.
+
+        What cannot be written is kept and added to the next call's counts. If only the store's answer was lost they
+        stand there twice: rather that than not at all.
+        """
+        if counts:
+            log.info("refused before a client was known", **counts)
+        self._unwritten.update(counts)
+        if not self._unwritten:
             return
-        log.info("refused before a client was known", **counts)
         nobody = Client(
             issuer="exchange", client_id="gateway", name="Gateway", department="exchange", scopes=(), purposes=()
         )
-        await self._append(nobody, "unauthenticated", "refused", None, details={"requests": dict(counts)})
+        told = Counter(self._unwritten)
+        await self._append(nobody, "unauthenticated", "refused", None, details={"requests": dict(told)})
+        self._unwritten -= told
 
     async def count(self, take: Callable[[], Mapping[str, int]]) -> None:
         """Write what `take` gives, each minute, until cancelled."""
@@ -58,7 +68,7 @@ class Trail:
             try:
                 await self.unknown(take())
             except AuditUnavailable:
-                log.warning("counts of refused requests are not in the audit log: it cannot be written")
+                log.warning("counts of refused requests wait: the audit log cannot be written")
 
     async def _append(self, client: Client, act: str, outcome: Any, scope: Scope | None, **members: Any) -> None:
         entry = Entry(

@@ -85,7 +85,8 @@ def test_the_kid_is_the_thumbprint_of_rfc_7638() -> None:
         {"keys": [{"crv": "Ed25519", "x": "AA"}]}, {"keys": [{"kty": ["OKP"], "crv": {}}]},
         {"keys": [{"kty": "OKP", "crv": "Ed25519"}]}, {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": None}]},
         {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": 7}]}, {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": ["A"]}]},
-        {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "\u00e9"}]}, {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "AA"}]},
+        {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "\u00e9"}]},
+        {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "AA"}]},
     ],
 )  # fmt: skip
 def test_a_document_that_is_no_key_set_is_one_error(document: object) -> None:

@@ -219,3 +219,20 @@ async def test_refused_tokens_are_counted_by_minute_and_reason(monkeypatch: pyte
     }
     with pytest.raises(AuditUnavailable):
         await Trail(log, bundle, StandingClock()).unknown({"key": 1})  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+async def test_counts_that_could_not_be_written_are_added_to_the_next() -> None:
+    def bundle() -> Bundle:
+        raise PolicyUnavailable
+
+    log = Log()
+    kept = Trail(log, bundle, StandingClock())  # type: ignore[arg-type]
+    log.broken = True
+    for _ in range(3):
+        with pytest.raises(AuditUnavailable):
+            await kept.unknown({"key": 1, "missing": 2})
+    log.broken = False
+    await kept.unknown({"key": 1})
+    await kept.unknown({})
+    assert [entry.details for entry in log.entries] == [{"requests": {"key": 4, "missing": 6}}]
