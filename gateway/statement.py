@@ -13,7 +13,7 @@ from typing import Literal
 
 from exchange.agreements import Bundle
 from exchange.errors import BadRequest
-from exchange.subjects import holds_identifier
+from exchange.subjects import holds_identifier, holds_split_identifier
 
 PURPOSE = "Exchange-Purpose"
 CASE = "Exchange-Case"
@@ -23,6 +23,7 @@ MAX_OFFICER = 64
 Headers = Iterable[tuple[bytes, bytes]]
 
 _CASE = re.compile(rb"[A-Za-z0-9._/-]{1,64}")
+_CASE_SEPARATORS = "._/-"
 # W3C Trace Context level 1, version 00; all zeros are no trace.
 _TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -98,7 +99,7 @@ def _case(value: bytes | None) -> str | None:
     if not _CASE.fullmatch(value):
         raise BadRequest(f"{CASE} takes 1 to 64 letters, digits and . _ / -")
     case = value.decode("ascii")
-    if holds_identifier(case):
+    if holds_identifier(case) or holds_split_identifier(case, _CASE_SEPARATORS):
         raise BadRequest(f"{CASE} holds a personal or credit number; name the case by its own number")
     return case
 

@@ -185,6 +185,7 @@ async def test_an_invalid_identifier_is_not_repeated(city: City, logged: list[An
         {"Exchange-Purpose": "Tax-Assessment"},
         {"Exchange-Case": CITIZEN},
         {"Exchange-Case": f"case-{CITIZEN}"},
+        {"Exchange-Case": f"{CITIZEN[:6]}-{CITIZEN[6:14]}-{CITIZEN[14:]}"},
         {"Exchange-On-Behalf-Of": "x" * 65},
     ],
     ids=str,

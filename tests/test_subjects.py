@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stdnum.cn import ric, uscc
 
 from exchange.errors import InvalidIdentifier, Rejected, SettingWrong
-from exchange.subjects import SCHEMES, KeyMaker, Subject, holds_identifier, parse, split_key
+from exchange.subjects import SCHEMES, KeyMaker, Subject, holds_identifier, holds_split_identifier, parse, split_key
 
 SPREADSHEET = "number damaged by a spreadsheet; export the column as text"
 GOOD = "110101190001010014"
@@ -171,6 +171,25 @@ def test_the_text_of_a_subject_never_shows_the_identifier() -> None:
 )
 def test_an_identifier_inside_a_text_is_found(text: str, holds: bool) -> None:
     assert holds_identifier(text) is holds
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        (f"{GOOD[:6]}-{GOOD[6:14]}-{GOOD[14:]}", True),
+        ("/".join(GOOD), True),
+        (f"case.{GOOD[:9]}_{GOOD[9:]}", True),
+        (f"2026-{GOOD[:9]}.{GOOD[9:]}", True),
+        (f"{FIRM[:2]}-{FIRM[2:8]}-{FIRM[8:].lower()}", True),
+        (f"2026/{FIRM[:9]}/{FIRM[9:]}/1", True),
+        (f"1{FIRM[:9]}/{FIRM[9:]}", False),  # a window that is not of whole parts says nothing
+        ("2026/TA/20261125/0012345", False),
+        ("110101-19000101-0015", False),
+        ("", False),
+    ],
+)
+def test_an_identifier_that_separators_split_is_found(text: str, holds: bool) -> None:
+    assert holds_split_identifier(text, "-._/") is holds
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------
