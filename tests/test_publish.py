@@ -355,6 +355,29 @@ def test_a_replayed_row_that_is_mended_at_the_source_is_an_ordinary_row(bench: B
     assert standing(bench) == {}
 
 
+@pytest.mark.parametrize("keeps", [Keeps.KEYS, Keeps.ROWS])
+def test_a_row_that_is_again_what_it_was_replaces_what_was_replayed_meanwhile(bench: Bench, keeps: Keeps) -> None:
+    bench.keeps = keeps
+    bench.read(Given(row(1), keeps=keeps))
+    bench.read(Given(bad(1), keeps=keeps))
+    bench.replay()
+    assert standing(bench) == {"1": "乙某"}
+    assert bench.read(Given(row(1), keeps=keeps)).published == 1
+    assert standing(bench) == {"1": "甲某"}
+    assert bench.read(Given(row(1), keeps=keeps)).published == 0
+
+
+@pytest.mark.parametrize("before", [[], [row(1, revision=5)]])
+def test_what_was_replayed_is_deleted_whatever_its_version(tmp_path: Path, before: list[Row]) -> None:
+    bench = Bench(tmp_path, VERSIONED)
+    bench.read(Given(*before))
+    for revision in (6, 7):
+        bench.read(Given(replace(row(1, revision=revision), rejected=Rejected("not a name"))))
+    bench.replay()
+    bench.read(Given())
+    assert Envelope.read(bench.deliveries()[-1].headers).version == 7
+
+
 @pytest.mark.parametrize("replayed", [True, False])
 @pytest.mark.parametrize(("mended", "stands"), [(row(2), {"2": "甲某"}), (row(1), {})])
 def test_a_replayed_row_of_a_table_that_leaves_its_key_is_deleted_there(

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.config import Instance
-from exchange.publish import AGAIN, Batch, End, Keeps, Row
+from exchange.errors import Rejected
+from exchange.publish import AGAIN, Batch, End, Keeps, Row, read_status
 from tests.support.contracts import contract, field
 from tests.support.publishing import CRASHES, Bench, citizen
 
@@ -35,6 +36,7 @@ class Memory:
     def __init__(self, keeps: Keeps) -> None:
         self.keeps = keeps
         self.rows: dict[str, tuple[int, str] | None] = {}
+        self.refused: set[str] = set()  # places whose rows are rejected as they stand
         self.changes: list[str] = []  # places, in the order of their changes
 
     def set(self, place: str, row: tuple[int, str] | None) -> None:
@@ -42,6 +44,11 @@ class Memory:
             return
         self.rows[place] = row
         self.changes.append(place)
+
+    def refuse(self, place: str, refused: bool) -> None:
+        """The row is rejected from now on, or no longer; for a table that is a change of it."""
+        (self.refused.add if refused else self.refused.discard)(place)
+        self.set(place, self.rows.get(place))
 
     def check(self) -> Any:
         return ()
@@ -65,7 +72,8 @@ class Memory:
         row = self.rows[place]
         if row is None:
             return Row({}, place, place, deleted=True, event_time=self.as_of)
-        return Row({"citizen_id": citizen(row[0]), "name": row[1]}, place, place, event_time=self.as_of)
+        bad = Rejected("not yet", "name") if place in self.refused else None
+        return Row({"citizen_id": citizen(row[0]), "name": row[1]}, place, place, bad, event_time=self.as_of)
 
     def ack(self, position: Mapping[str, str | None]) -> None:
         pass
@@ -85,6 +93,8 @@ STEPS = st.lists(
         st.tuples(st.just("crash"), st.sampled_from(CRASHES), st.integers(1, 3)),
         st.tuples(st.just("read"), st.none(), st.none()),
         st.tuples(st.just("lose"), st.none(), st.none()),
+        st.tuples(st.just("refuse"), PLACES, st.booleans()),
+        st.tuples(st.just("replay"), st.none(), st.none()),
     ),
     max_size=25,
 )
@@ -107,6 +117,12 @@ def run(keeps: Keeps, steps: list[tuple[str, Any, Any]], *, unique: bool) -> Non
                     bench.read(source)
                 case "lose":
                     bench.cursor.unlink(missing_ok=True)
+                case "refuse":
+                    source.refuse(first, second)
+                case "replay" if bench.cursor.exists():  # a new file knows nothing of rejects before it
+                    bench.replay(read_status(bench.cursor).epoch)
+        for place in list(source.refused):
+            source.refuse(place, False)
         settle(source)
         for _ in range(3):
             bench.read(source)

@@ -13,7 +13,7 @@ from exchange.clock import Clock
 from exchange.errors import Rejected
 from exchange.publish.cursor import CursorFile
 from exchange.publish.encoding import Encoded, Encoder, Identity, Stamp, digest
-from exchange.publish.entries import LEARNED, SET_ASIDE, Entry, Told
+from exchange.publish.entries import LEARNED, SET_ASIDE, UNKNOWN, Entry, Told
 from exchange.publish.plan import Marks, Plan
 from exchange.publish.rows import Keeps, Row
 from exchange.records import canonical
@@ -206,7 +206,7 @@ class Decider:
     def _reject(self, row: Row, place: str, rejected: Rejected) -> None:
         plan = self._plan
         plan.outcome.rejected += 1
-        self._spare(row)
+        own = self._spare(row)
         payload = self._encoder.payload(row.value, row.line)
         content = digest(canonical([rejected.field, rejected.reason, payload]).encode("utf-8"))
         told = self._known_rejects.get(place) or self._cursor.rows.rejects([place]).get(place)
@@ -216,6 +216,8 @@ class Decider:
             return
         else:
             told = plan.rejects[place] = Told(place, content, plan.number(), self._clock())
+            if own is not None:
+                self._doubt(own, row, told.sequence)
         self._known_rejects[place] = told._replace(doubtful=False)
         plan.fresh_rejects += 1
         plan.reject_messages.append(self._stamp.reject(row.where, rejected, payload, told.sequence, told.at).message())
@@ -224,20 +226,20 @@ class Decider:
         """Whether a good row was told of the place after this reject."""
         return any(entry.sequence > told.sequence for entry in self._known.get(place, ()))
 
-    def _spare(self, row: Row) -> None:
+    def _spare(self, row: Row) -> Entry | None:
         """A rejected row is present: what was published of it stays. If only its subject can be read, all of that.
 
         If its key can be read, the row may be replayed under it: the key is kept, so that it is deleted when the row
-        leaves it.
+        leaves it. Gives the entry under that key.
         """
         whom = None if self._keeps is Keeps.FLIGHT else self._encoder.identity(row.value)
         if whom is None:
-            return
+            return None
         if whom.message_key is None or row.line is not None:
             if self._keeps is Keeps.KEYS or self._cursor.learned:
                 for id_ in self._cursor.rows.under((LEARNED if self._keeps is Keeps.ROWS else "") + whom.subject_key):
                     self.spared.add(id_)
-            return
+            return None
         message_key = whom.message_key.decode("ascii")
         place, key = (message_key, "") if self._keeps is Keeps.KEYS else (row.place, message_key)
         entry = self._own(place, key)
@@ -246,6 +248,22 @@ class Decider:
             entry = Entry(place, key, self._cursor.new_id(), SET_ASIDE, 0, version)
             self._write(None, entry)
         self.spared.add(entry.id)
+        return entry
+
+    def _doubt(self, entry: Entry, row: Row, sequence: int) -> None:
+        """A reject was told under the number `sequence`; it may be replayed over what stands under the entry's key.
+
+        So what stands there is not known any more: the row is said again once it is good, also if it then is what it
+        was before, and a deletion has the reject's version at least. A row of a snapshot that was told already in this
+        reading stays as it was told: the reject is another row of its key.
+        """
+        if self._keeps is Keeps.KEYS and entry.id in self.told:
+            return
+        versions = [number for number in (self._encoder.version(row.value), entry.version) if number is not None]
+        entry = entry._replace(version=max(versions, default=None))
+        if not entry.set_aside:
+            entry = entry._replace(digest=UNKNOWN, sequence=sequence, raw=None)
+        self._write(entry, entry)
 
     def _own(self, place: str, key: str) -> Entry | None:
         """The entry that says something under this key for this place, as it stands with this batch."""
@@ -268,10 +286,12 @@ class Decider:
     def _release(self, entry: Entry, version: int | None, moment: datetime) -> None:
         """Delete what stands under the entry's key, unless another row has said something under it since."""
         others = self._others(entry) if self._keeps is Keeps.ROWS else []
-        said_since = not entry.set_aside and any(other.sequence > entry.sequence for other in others)
+        said_since = not entry.set_aside and any(
+            other.sequence > entry.sequence and other.digest != UNKNOWN for other in others
+        )
         if not said_since:
             for other in others:  # its value was overwritten by the row that leaves now: it must be said again
-                self._write(other, other._replace(digest=b""))
+                self._write(other, other._replace(digest=UNKNOWN))
                 self._plan.again.append(other.place)
         if said_since or (others and entry.set_aside):  # who was set aside may never have stood where others stand
             self._plan.forget.append(entry)

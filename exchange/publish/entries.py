@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 # An entry that was learned from the topic and not yet seen at the source stands under this and its key.
 LEARNED = "learned:"
+# In place of a digest: something was published under this key, and nobody knows any more what stands there.
+UNKNOWN = b""
 # In place of a digest: a row under this key was set aside. Whether a record of it stands in the topic is for whoever
 # replays rejects to decide, and this connector is not told; so what leaves this key is deleted there in either case.
 SET_ASIDE = b"set aside"
@@ -23,7 +25,7 @@ CREATE TABLE rows (
     place TEXT NOT NULL,                -- names the row at the source; in a snapshot this is the message key
     key TEXT NOT NULL,                  -- message key; empty where the place is the key
     id INTEGER NOT NULL,                -- a small number for the entry, for as long as it is there
-    digest BLOB,                        -- of the value; NULL is a deletion, SET_ASIDE a row that was rejected
+    digest BLOB,                        -- of the value; NULL is a deletion; see UNKNOWN, SET_ASIDE
     sequence INTEGER NOT NULL,
     version INTEGER,
     doubtful INTEGER NOT NULL DEFAULT 0,

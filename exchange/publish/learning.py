@@ -10,6 +10,7 @@ import structlog
 from exchange.contracts import unframe
 from exchange.errors import Rejected, UnknownSchema
 from exchange.publish.encoding import digest, shape
+from exchange.publish.entries import UNKNOWN
 from exchange.records import WATERMARKS_TOPIC, Delivery, Envelope, Watermark, rejects_topic
 from exchange.registry import Registry
 from exchange.subjects import split_key
@@ -20,7 +21,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """One message of ours. `digest` is None for a deletion, and empty if its schema is not known any more."""
+    """One message of ours. `digest` is None for a deletion, and UNKNOWN if its schema is not known any more."""
 
     key: str
     digest: bytes | None
@@ -111,11 +112,11 @@ class Learning:
         try:
             schema_id, datum = unframe(value)
         except Rejected:
-            return b""
+            return UNKNOWN
         if schema_id not in self._shapes:
             try:
                 self._shapes[schema_id] = shape(self.registry.schema(schema_id))
             except UnknownSchema:
                 self._shapes[schema_id] = None
         shaped = self._shapes[schema_id]
-        return b"" if shaped is None else digest(shaped, datum)
+        return UNKNOWN if shaped is None else digest(shaped, datum)

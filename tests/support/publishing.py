@@ -165,10 +165,12 @@ class Bench:
             publishing.close()
             self.check_numbers()
 
-    def replay(self) -> None:
-        """Publish all rejects again, as the operator does once the contract takes them."""
+    def replay(self, epoch: int | None = None) -> None:
+        """Publish all rejects again, or those of one epoch, as the operator does once the contract takes them."""
         for reject in self.rejects():
             assert reject.origin is not None
+            if epoch not in (None, reject.origin.epoch):
+                continue
             self.replayed.add(reject.origin)
             replay(self.contract, reject, keys=KEYS, publisher=self.broker.publisher(), schema_id=1)
 
