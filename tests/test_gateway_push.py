@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -271,6 +272,28 @@ async def test_a_key_may_hold_what_it_should_not_and_is_not_kept(city: City) -> 
 
 
 # --- bounds -----------------------------------------------------------------------------------------------------------
+
+
+async def test_one_department_does_not_keep_another_from_publishing(
+    city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, publish = threading.Event(), Pushing.publish
+
+    def slowly(self: Pushing, what: Any, bundle: Any) -> bytes:
+        if what.client.department == "civil":
+            assert go_on.wait(10)
+        return publish(self, what, bundle)
+
+    monkeypatch.setattr(Pushing, "publish", slowly)
+    waiting = [asyncio.create_task(push(city, [good()])) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    try:
+        async with asyncio.timeout(5):
+            answer = await push(city, [], path=CALLS, client_id="hotline-push")
+    finally:
+        go_on.set()
+    assert answer.status_code == 200
+    assert {one.status_code for one in await asyncio.gather(*waiting)} == {200}
 
 
 async def test_a_push_may_be_larger_than_other_bodies_and_is_bounded(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import APIRouter, Request, Response
 
@@ -24,7 +25,7 @@ FORMS: dict[str, Form] = {
     "application/ndjson": "lines",
     "application/jsonl": "lines",
 }
-AT_ONCE = 2  # pushes that are published at the same time; more wait
+AT_ONCE = 2  # pushes that are published at the same time, one of each department; more wait
 WAIT_SECONDS = 30.0
 _KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 
@@ -40,7 +41,7 @@ _DELETION = {"delete": {"citizen_id": "11010119900307451X", "ticket": "H-2026-00
 def router(identity: Identity, bundle: Callable[[], Bundle], pushing: Pushing) -> APIRouter:
     """The push."""
     routes = APIRouter(tags=["publish"], default_response_class=Response)
-    places = asyncio.Semaphore(AT_ONCE)
+    places = _Places()
 
     @routes.post(
         "/v1/datasets/{dataset}/records",
@@ -105,16 +106,32 @@ def router(identity: Identity, bundle: Callable[[], Bundle], pushing: Pushing) -
     return routes
 
 
-async def _published(pushing: Pushing, push: Push, bundle: Bundle, places: asyncio.Semaphore) -> bytes:
-    try:
-        async with asyncio.timeout(WAIT_SECONDS):
-            await places.acquire()
-    except TimeoutError:
-        raise Busy("too many pushes are being published") from None
-    try:
+class _Places:
+    """Who may publish now: one push of each department and AT_ONCE in all, so that none starves the others.
+
+    A push waits for its department's turn first, and takes a place of all only then.
+    """
+
+    def __init__(self) -> None:
+        self._all = asyncio.Semaphore(AT_ONCE)
+        self._turns: dict[str, asyncio.Lock] = {}  # departments are those of the clients: few
+
+    @asynccontextmanager
+    async def of(self, department: str) -> AsyncIterator[None]:
+        """Raises Busy after WAIT_SECONDS."""
+        async with AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await held.enter_async_context(self._turns.setdefault(department, asyncio.Lock()))
+                    await held.enter_async_context(self._all)
+            except TimeoutError:
+                raise Busy("too many pushes are being published") from None
+            yield
+
+
+async def _published(pushing: Pushing, push: Push, bundle: Bundle, places: _Places) -> bytes:
+    async with places.of(push.client.department):
         return await asyncio.to_thread(pushing.publish, push, bundle)
-    finally:
-        places.release()
 
 
 def _own(caller: Caller, dataset: str) -> None:
