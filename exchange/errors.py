@@ -131,6 +131,10 @@ class AuditUnavailable(TryLater):
     """The audit log cannot be written, so nothing is shown"""
 
 
+class GatewayUnavailable(TryLater):
+    """The gateway cannot be reached"""
+
+
 class PolicyUnavailable(TryLater):
     """The newest policy bundle cannot be read, so nothing is shown"""
 

@@ -86,6 +86,10 @@ class AuditLog:
         try:
             await asyncio.to_thread(self._writer.open)
             self._set_trouble(None)
+        except Fenced as error:
+            raise Fenced(
+                f"{error.detail}; give this one another audit.writer (or EXCHANGE_AUDIT__WRITER), or stop that one"
+            ) from None
         except AuditUnavailable as error:
             self._set_trouble(error.detail)
         opened = self._trouble is None

@@ -53,7 +53,7 @@ def init(
     schemas: Annotated[Path, typer.Option(help="The folder of contracts.")] = Path("schemas"),
     policies: Annotated[Path, typer.Option(help="The folder of policies.")] = Path("policies"),
 ) -> None:
-    """Make what is missing: the settings file, keys (mode 0600), clients' secrets. What exists is left as it is."""
+    """Make what is missing: settings, keys (mode 0600), folders, clients' secrets. What exists is left as it is."""
     for made in initialise(config, schemas, policies):
         say(f"made {made}")
 
@@ -83,6 +83,10 @@ def initialise(
         )
         made.append(config)
     settings = Settings.load(config)
+    instances = settings.path(settings.connectors)
+    if not instances.exists():
+        instances.mkdir(parents=True)
+        made.append(instances)
     for reference, content in (
         (settings.keys.bus, _random),
         (settings.keys.audit, _random),

@@ -8,7 +8,7 @@ import httpx2
 import typer
 
 from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
-from exchange.errors import IssuerUnavailable, SettingWrong
+from exchange.errors import GatewayUnavailable, SettingWrong
 from exchange.settings import Settings
 from exchange.wiring import client_secret, gateway_url
 
@@ -31,7 +31,7 @@ def token(
 
 
 def fetch(settings: Settings, client: str, scope: str | None = None) -> dict[str, str]:
-    """The token endpoint's answer. Raises SettingWrong, IssuerUnavailable."""
+    """The token endpoint's answer. Raises SettingWrong, GatewayUnavailable."""
     secret = client_secret(settings, client)
     try:
         password = secret.read_text("ascii").strip()
@@ -41,8 +41,13 @@ def fetch(settings: Settings, client: str, scope: str | None = None) -> dict[str
     try:
         answer = httpx2.post(f"{gateway_url(settings)}/oauth/token", data=form, auth=(client, password), timeout=10)
     except httpx2.TransportError:
-        raise IssuerUnavailable(f"{gateway_url(settings)} does not answer; is `exchange up` running?") from None
-    if answer.status_code != 200:
+        raise GatewayUnavailable(f"{gateway_url(settings)} does not answer; is `exchange up` running?") from None
+    try:
         found = answer.json()
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise GatewayUnavailable(f"what answers at {gateway_url(settings)} is no token endpoint; see gateway.port")
+    if answer.status_code != 200:
         raise SettingWrong(f"the issuer refused {client}: {found.get('error')} {found.get('error_description', '')}")
-    return dict(answer.json())
+    return found

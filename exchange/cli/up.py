@@ -12,7 +12,7 @@ import typer
 from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
 from exchange.cli.policy import apply_policies
 from exchange.cli.supervisor import Supervisor, exchange_command
-from exchange.errors import OperatorError
+from exchange.errors import OperatorError, SettingWrong
 from exchange.settings import Settings
 from exchange.wiring import gateway_url
 
@@ -25,8 +25,9 @@ READY_SECONDS = 60.0
 def up(config: Config = CONFIG, json: Json = False) -> None:
     """Apply the policies, then run gateway, materialiser and connectors until stopped; what ends is started again."""
     settings = load(config)
+    parts = commands(config, settings)  # before anything is changed
     applied = apply_policies(settings)
-    supervisor = Supervisor(commands(config, settings))
+    supervisor = Supervisor(parts)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
     bring_up(settings, supervisor)
@@ -39,15 +40,23 @@ def up(config: Config = CONFIG, json: Json = False) -> None:
 
 
 def commands(config: Path, settings: Settings) -> dict[str, list[str]]:
-    """The processes of one machine by name: one connector for each instance file."""
+    """The processes of one machine by name: one connector for each instance file. Raises SettingWrong."""
     common = ["--config", str(config)]
     parts = {
         "gateway": exchange_command("gateway", *common),
         "materialise": exchange_command("materialise", *common),
     }
-    for instance in sorted(settings.path(settings.connectors).glob("*.toml")):
+    for instance in _instances(settings):
         parts[f"connector {instance.stem}"] = exchange_command("connector", "run", str(instance), *common)
     return parts
+
+
+def _instances(settings: Settings) -> list[Path]:
+    """The instance files. Only the default folder may be missing: a city without connectors has none to make."""
+    folder = settings.path(settings.connectors)
+    if not folder.is_dir() and "connectors" in settings.model_fields_set:
+        raise SettingWrong(f"connectors: {folder} is no folder; make it, or name the folder of the instance files")
+    return sorted(folder.glob("*.toml"))
 
 
 def bring_up(settings: Settings, supervisor: Supervisor) -> None:
