@@ -28,7 +28,7 @@ from rig.workload import Workload
 
 READY = 90.0  # seconds until everything runs at first
 SETTLE = 180.0  # seconds, after the last fault, until everything that was said must have had its effect
-GROWS = Held(mib=64, descriptors=64, threads=16)  # more than this in one life is a leak
+GROWS = Held(mib=32, descriptors=32, threads=8)  # more than this in one life is a leak
 
 
 @dataclass(frozen=True, slots=True)

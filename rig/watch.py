@@ -6,13 +6,12 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Event
 
 EVERY = 0.5  # seconds between two looks
-SETTLED = 15.0  # seconds of a life until what a process holds is what it needs
-LONG_ENOUGH = 30.0  # seconds that a life must last for its growth to say anything
+LONG_ENOUGH = 60.0  # seconds that a life must last for its growth to say anything
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -28,13 +27,29 @@ class Held:
 
 @dataclass(slots=True)
 class Life:
-    """One process from its start to its end."""
+    """One process from its start to its end: when (monotonic seconds) it held what."""
 
     name: str
-    began: float
-    seen: float = 0.0
-    settled: Held | None = None
-    last: Held | None = None
+    looks: list[tuple[float, Held]] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        return self.looks[-1][0] - self.looks[0][0]
+
+    @property
+    def growth(self) -> Held:
+        """How much more it held at its end than at any time in the first half of its life.
+
+        In the first half a process takes what it needs: connections, threads, code that is loaded at the first use.
+        """
+        half = self.looks[0][0] + self.seconds / 2
+        early = [held for at, held in self.looks if at <= half]
+        last = self.looks[-1][1]
+        return Held(
+            last.mib - max(held.mib for held in early),
+            last.descriptors - max(held.descriptors for held in early),
+            last.threads - max(held.threads for held in early),
+        )
 
 
 class Watch:
@@ -55,28 +70,20 @@ class Watch:
         for name, pid in self._pids().items():
             with suppress(OSError, ValueError, StopIteration):  # it has just ended
                 held = _held(pid)
-                life = self._lives.setdefault(pid, Life(name, now))
-                life.seen, life.last = now, held
-                if life.settled is None and now - life.began >= SETTLED:
-                    life.settled = held
+                self._lives.setdefault(pid, Life(name)).looks.append((now, held))
 
     def most(self) -> dict[str, dict[str, float]]:
         """By process name, the most that any life of it held at its end."""
         found: dict[str, dict[str, float]] = {}
         for life in self._lives.values():
-            if life.last is not None:
-                most = found.setdefault(life.name, dict.fromkeys(("mib", "descriptors", "threads"), 0.0))
-                for what, value in asdict(life.last).items():
-                    most[what] = max(most[what], round(value, 1))
+            most = found.setdefault(life.name, dict.fromkeys(("mib", "descriptors", "threads"), 0.0))
+            for what, value in asdict(life.looks[-1][1]).items():
+                most[what] = max(most[what], round(value, 1))
         return found
 
     def growth(self) -> list[tuple[str, Held]]:
-        """Of every life that lasted long enough: how much more it held at its end than when it had settled."""
-        return [
-            (life.name, Held(last.mib - was.mib, last.descriptors - was.descriptors, last.threads - was.threads))
-            for life in self._lives.values()
-            if (was := life.settled) and (last := life.last) and life.seen - life.began >= LONG_ENOUGH
-        ]
+        """Of every life that lasted long enough."""
+        return [(life.name, life.growth) for life in self._lives.values() if life.seconds >= LONG_ENOUGH]
 
 
 def _held(pid: int) -> Held:

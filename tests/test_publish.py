@@ -34,6 +34,7 @@ from exchange.publish.entries import Entry
 from exchange.publish.plan import Marks
 from exchange.publish.text import normal, normal_value
 from exchange.records import Envelope, Message, Origin
+from exchange.subjects import parse
 from tests.support.contracts import contract, field, schema
 from tests.support.publishing import KEYS, NOW, NULLABLE_TEXT, Bench, citizen
 
@@ -287,6 +288,20 @@ def test_what_strangers_wrote_to_the_topic_disturbs_nobody(bench: Bench) -> None
         assert publishing.cursor.epoch == 2
 
 
+def test_a_value_under_a_foreign_key_is_no_row_of_ours_that_is_gone(bench: Bench) -> None:
+    bench.read(Given(row(1)))
+    (ours,) = bench.deliveries()
+    other = KEYS.subject(parse("cn.ric", citizen(2))).encode()
+    assert ours.value is not None
+    spoilt = ours.value + b"\0"
+    for number, value in enumerate((ours.value, spoilt), 77):
+        headers = Envelope(Origin("civil/test", 1, number), NAMED.topic, NOW).headers()
+        bench.broker.publisher().publish(NAMED.topic, [Message(other, value, headers)])
+    bench.cursor.unlink()
+    assert bench.read(Given(row(1))) == Outcome(read=1, unchanged=1)
+    assert [delivery.key for delivery in bench.deliveries() if delivery.value is None] == []
+
+
 def test_a_key_that_no_connector_makes_is_passed_over_and_told_once(bench: Bench) -> None:
     bench.read(Given(row(1)))
     foreign = [
@@ -297,7 +312,7 @@ def test_a_key_that_no_connector_makes_is_passed_over_and_told_once(bench: Bench
     bench.cursor.unlink()
     with structlog.testing.capture_logs() as logged:
         assert bench.read(Given()) == Outcome(gone=1)
-    told = [line for line in logged if "key that no connector makes" in line["event"]]
+    told = [line for line in logged if "none that a connector writes" in line["event"]]
     place = next(d for d in bench.deliveries() if d.key in {m.key for m in foreign})
     assert [(line["topic"], line["partition"], line["offset"]) for line in told] == [
         (NAMED.topic, place.partition, place.offset)

@@ -161,7 +161,7 @@ def test_thirty_kills_on_one_machine() -> None:
         "--pace",
         "1",
         "--faults",
-        "kill,restart,push-answer,duplicates,late,poison",
+        "kill,restart,cursor,push-answer,duplicates,late,poison",
     )
     assert told["kills"] == 30
     assert told["findings"]["lost"]["of"] > 1_000

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from exchange.contracts import unframe
-from exchange.errors import Rejected, UnknownSchema
+from exchange.contracts import Contract, unframe
+from exchange.errors import ContractRefused, Rejected, UnknownSchema
 from exchange.publish.encoding import digest, shape
 from exchange.publish.entries import UNKNOWN
 from exchange.records import WATERMARKS_TOPIC, Delivery, Envelope, Watermark, rejects_topic
 from exchange.registry import Registry
-from exchange.subjects import split_key
+from exchange.subjects import KeyMaker, split_key
 from exchange.topics import Broker
 
 log = structlog.get_logger()
@@ -32,15 +32,20 @@ class Learned:
 
 @dataclass(slots=True)
 class Learning:
-    """Reads what `source` published to `topic`. After `messages` has run, `epoch` and `offsets` are known."""
+    """Reads what `source` published to `topic`. After `messages` has run, `epoch` and `offsets` are known.
+
+    What materialise sets aside was never published, whoever wrote it under our name: it is passed over here too. Else a
+    value under somebody else's key would count as a row of ours that is gone, and that key's record would be deleted.
+    """
 
     broker: Broker
     registry: Registry
+    keys: KeyMaker
     topic: str
     source: str
     epoch: int = 0
     offsets: dict[int, int] = field(default_factory=dict)
-    _shapes: dict[int, bytes | None] = field(default_factory=dict)
+    _schemas: dict[int, tuple[bytes, Contract] | None] = field(default_factory=dict)
     _told_foreign: bool = False
 
     def messages(self) -> Iterator[Learned]:
@@ -51,13 +56,17 @@ class Learning:
         """
         for delivery in self._read(self.topic):
             envelope = self._ours(delivery)
-            key = None if envelope is None else self._key(delivery)
-            if envelope is None or key is None:
+            if envelope is None:
+                continue
+            try:
+                key, said = self._taken(delivery)
+            except Rejected as rejected:
+                self._tell_foreign(delivery, rejected.reason)
                 continue
             self.offsets[delivery.partition] = delivery.offset
             yield Learned(
                 key=key,
-                digest=self._digest(delivery.value),
+                digest=said,
                 epoch=envelope.origin.epoch,
                 sequence=envelope.origin.sequence,
                 version=envelope.version,
@@ -85,38 +94,41 @@ class Learning:
         self.epoch = max(self.epoch, envelope.origin.epoch)
         return envelope
 
-    def _key(self, delivery: Delivery) -> str | None:
-        """The message key as text; None for one that no KeyMaker makes: whoever wrote it, no row of ours stands there.
-
-        One such message must not keep a connector from its work. The first is told with its place in the topic.
-        """
+    def _taken(self, delivery: Delivery) -> tuple[str, bytes | None]:
+        """Key and digest of a message that materialise takes. Raises Rejected for one that it sets aside."""
         key = delivery.key or b""
-        try:
-            split_key(key)
-        except Rejected:
-            if not self._told_foreign:
-                self._told_foreign = True
-                log.warning(
-                    "a message of this source has a key that no connector makes; it and others like it are passed over",
-                    source=self.source,
-                    topic=delivery.topic,
-                    partition=delivery.partition,
-                    offset=delivery.offset,
-                )
-            return None
-        return str(key, "ascii")
+        split_key(key)
+        return str(key, "ascii"), None if delivery.value is None else self._digest(key, delivery.value)
 
-    def _digest(self, value: bytes | None) -> bytes | None:
-        if value is None:
-            return None
-        try:
-            schema_id, datum = unframe(value)
-        except Rejected:
+    def _digest(self, key: bytes, value: bytes) -> bytes:
+        schema_id, datum = unframe(value)
+        if schema_id not in self._schemas:
+            self._schemas[schema_id] = self._schema(schema_id)
+        known = self._schemas[schema_id]
+        if known is None:
             return UNKNOWN
-        if schema_id not in self._shapes:
-            try:
-                self._shapes[schema_id] = shape(self.registry.schema(schema_id))
-            except UnknownSchema:
-                self._shapes[schema_id] = None
-        shaped = self._shapes[schema_id]
-        return UNKNOWN if shaped is None else digest(shaped, datum)
+        shaped, contract = known
+        record = contract.unpack(datum)
+        if self.keys.message_key(record.subject, contract.name, record.record_key) != key:
+            raise Rejected("the message key disagrees with the value")
+        return digest(shaped, datum)
+
+    def _schema(self, schema_id: int) -> tuple[bytes, Contract] | None:
+        try:
+            text = self.registry.schema(schema_id)
+            return shape(text), Contract.from_text(text)
+        except (UnknownSchema, ContractRefused):
+            return None
+
+    def _tell_foreign(self, delivery: Delivery, reason: str) -> None:
+        """One such message must not keep a connector from its work. The first is told with its place in the topic."""
+        if not self._told_foreign:
+            self._told_foreign = True
+            log.warning(
+                "a message of this source is none that a connector writes; it and others like it are passed over",
+                source=self.source,
+                topic=delivery.topic,
+                partition=delivery.partition,
+                offset=delivery.offset,
+                reason=reason,
+            )

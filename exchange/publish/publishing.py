@@ -110,7 +110,7 @@ class Publishing:
             broker.ensure(spec)
         self._begin_cursor(broker, keys)
         if cursor.fresh:
-            learning = Learning(broker, registry, contract.topic, source)
+            learning = Learning(broker, registry, keys, contract.topic, source)
             cursor.learn(learning.messages(), learning, keeps)
             log.info("cursor file filled from the topic", source=source, epoch=cursor.epoch)
         self.encoder = Encoder(contract, keys, schema_id)

@@ -65,15 +65,12 @@ def rejects(here: Here, dice: Random) -> Struck:
 def _refusing(here: Here) -> Iterator[None]:
     """Let the broker refuse whatever is written to the topic."""
     if here.places.kafka:
-        client = AdminClient({"bootstrap.servers": here.places.kafka})
-        topic = ConfigResource(ResourceType.TOPIC, REJECTS)
-        for operation in (AlterConfigOpType.SET, AlterConfigOpType.DELETE):
-            entry = ConfigEntry("max.message.bytes", "1", incremental_operation=operation)
-            topic.add_incremental_config(entry)
-            for done in client.incremental_alter_configs([topic]).values():
-                done.result(30)
-            if operation is AlterConfigOpType.SET:
-                yield
+        client = AdminClient({"bootstrap.servers": here.places.kafka, "log_level": 0})
+        _alter(client, AlterConfigOpType.SET)
+        try:
+            yield
+        finally:
+            _alter(client, AlterConfigOpType.DELETE)
         return
     file = SqliteFile(here.site.folder / "data" / "topics.db")
     ((number,),) = file.rows(f"SELECT number FROM topics WHERE name = '{REJECTS}'")
@@ -85,6 +82,14 @@ def _refusing(here: Here) -> Iterator[None]:
         yield
     finally:
         file.run("DROP TRIGGER rig_refuses")
+
+
+def _alter(client: AdminClient, operation: AlterConfigOpType) -> None:
+    """Set, or take back, that the topic takes no message of any size."""
+    entry = ConfigEntry("max.message.bytes", "1", incremental_operation=operation)
+    topic = ConfigResource(ResourceType.TOPIC, REJECTS, incremental_configs=[entry])
+    for done in client.incremental_alter_configs([topic]).values():
+        done.result(30)
 
 
 def _ours(here: Here) -> bool:
