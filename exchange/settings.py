@@ -122,6 +122,15 @@ class GatewaySettings(Part):
     audience: str = "exchange"
 
 
+class PushSettings(Part):
+    """[push] what one push may bring to a gateway, and all of them together."""
+
+    records: int = Field(default=100_000, ge=1)  # of one push, empty lines included
+    max_reject_share: float = Field(default=0.1, ge=0, le=1)  # of what was read so far; over it the push stops
+    min_rejects: int = Field(default=1_000, ge=1)  # fewer rejects than this never stop it
+    spool_bytes: int = Field(default=1 << 30, ge=1 << 27)  # of all bodies under way; half of it for one department
+
+
 class MaterialiseSettings(Part):
     """[materialise] the second verb's process."""
 
@@ -155,6 +164,7 @@ class Settings(BaseSettings):
     issuers: list[IssuerSettings] = []
     dev_issuer: DevIssuerSettings = DevIssuerSettings()
     gateway: GatewaySettings = GatewaySettings()
+    push: PushSettings = PushSettings()
     materialise: MaterialiseSettings = MaterialiseSettings()
     rejects: RejectSettings = RejectSettings()
     log: Literal["json", "console"] = "console"

@@ -31,7 +31,6 @@ BODY_BYTES = 1024 * 1024
 SECONDS = 10.0
 PUSH_BYTES = 64 * 1024 * 1024
 PUSH_RATE = 64_000.0  # bytes a second, after the first ten seconds
-PUSH_RECORDS = 100_000  # two bytes can be a record, and each one that is set aside is a message of its own
 
 # What is drained, and for how long, after an answer that did not wait for the body: a socket closed with bytes unread
 # is reset, and the client would lose the answer with it.

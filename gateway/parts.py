@@ -78,7 +78,7 @@ def make_parts(settings: Settings, clock: Clock) -> Parts:
         disclosure=Disclosure(policy, reader, audit, keys, pseudonyms, clock),
         trail=trail,
         registry=registry,
-        pushing=Pushing(registry, PushLedger(store.engine, clock), pushes, keys, clock),
+        pushing=Pushing(registry, PushLedger(store.engine, clock), pushes, keys, clock, settings.push),
         issuer=issuers.built_in,
         checks={"audit": lambda: audit.writable, "policy": lambda: policy.fresh},
         signing_keys=published.jwks(),

@@ -49,6 +49,18 @@ class InsufficientScope(errors.Forbidden):
         self.scope = scope
 
 
+class PushStopped(errors.Unprocessable):
+    """Too many records of the push were rejected"""
+
+    def __init__(self, answer: Mapping[str, Any]) -> None:
+        """`answer` says how far it went: the members of a push's answer, and `stopped_after`, the last line read."""
+        super().__init__(
+            f"{answer['rejected']} of the first {answer['stopped_after']} records; what was read stands, the rest was "
+            "not looked at"
+        )
+        self.answer = answer
+
+
 class Busy(errors.TryLater):
     """Too much of this is under way"""
 
@@ -98,6 +110,9 @@ TABLE: Mapping[type[Exception], Problem] = {
     MediaTypeRefused: Problem(415, "media-type", "Send the media type that the detail names."),
     errors.Unprocessable: Problem(422, "unprocessable", "Correct what the detail names."),
     Invalid: Problem(422, "invalid-body", "Correct the members that `errors` points to."),
+    PushStopped: Problem(
+        422, "too-many-rejects", "Correct the records that `reasons` names, then send what is behind `stopped_after`."
+    ),
     errors.Rejected: Problem(422, "rejected", "Correct the value that the detail names."),
     errors.InvalidIdentifier: Problem(422, "invalid-identifier", "Check the number; the reason says what fails."),
     errors.ContractRefused: Problem(422, "contract-refused", "Correct the schema as the detail says."),
@@ -130,13 +145,18 @@ def title(cls: type[Exception]) -> str:
 
 
 def document(error: Exception, request_id: str | None) -> dict[str, Any]:
-    """The problem's members. `errors` is there for a body of the wrong form: pointers and reasons."""
+    """The problem's members. `errors` is there for a body of the wrong form: pointers and reasons.
+
+    A push that was stopped has the members of its answer too.
+    """
     cls, problem = kind(error)
     members: dict[str, Any] = {"type": problem.type, "title": title(cls), "status": problem.status}
     if isinstance(error, errors.CallerError | errors.PublisherError) and error.detail:
         members["detail"] = error.detail
     if isinstance(error, Invalid):
         members["errors"] = [{"pointer": fault.pointer, "reason": fault.reason} for fault in error.faults]
+    if isinstance(error, PushStopped):
+        members |= error.answer
     return members | ({"request_id": request_id} if request_id else {})
 
 

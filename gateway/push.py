@@ -12,20 +12,19 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import islice
 
 from exchange.agreements import Bundle, Client
 from exchange.clock import Clock
 from exchange.contracts import Contract
 from exchange.errors import NotFound
-from exchange.publish import publish_push
+from exchange.publish import Tolerance, publish_push
 from exchange.records import Message
 from exchange.registry import Registry
+from exchange.settings import PushSettings
 from exchange.store import ClaimState, PushLedger
 from exchange.subjects import KeyMaker
 from exchange.topics import Publisher
-from gateway.limits import PUSH_RECORDS
-from gateway.problems import BodyTooLarge
+from gateway.problems import PushStopped
 from gateway.spool import Form, Spool, lines
 
 
@@ -45,52 +44,59 @@ class Pushing:
     """Publishes pushes. May be called by several threads."""
 
     def __init__(
-        self, registry: Registry, ledger: PushLedger, publisher: Publisher, keys: KeyMaker, clock: Clock
+        self,
+        registry: Registry,
+        ledger: PushLedger,
+        publisher: Publisher,
+        keys: KeyMaker,
+        clock: Clock,
+        bounds: PushSettings,
     ) -> None:
         self._registry = registry
         self._ledger = ledger
         self._publisher = _OneAtATime(publisher)
         self._keys = keys
         self.clock = clock
+        self.bounds = bounds
+        self._tolerance = Tolerance(bounds.max_reject_share, bounds.min_rejects)
         self._contracts: dict[int, Contract] = {}
 
     def publish(self, push: Push, bundle: Bundle) -> bytes:
         """Publish a push and give the answer's bytes: those of the first time, if its key was finished before.
 
         Raises NotFound for a dataset that takes no records; Malformed for an array that is none; BodyTooLarge for too
-        many records; Unprocessable and Conflict for a key (see PushLedger); BrokerUnavailable, StoreUnavailable,
-        RegistryUnavailable.
+        many records; PushStopped for too many rejects, again as often as its key comes; Unprocessable and Conflict for
+        a key (see PushLedger); BrokerUnavailable, StoreUnavailable, RegistryUnavailable.
         """
         contract, schema_id = self._contract(push.contract, bundle)
-        count = sum(1 for _ in islice(lines(push.body, push.form), PUSH_RECORDS + 1))
-        if count > PUSH_RECORDS:
-            raise BodyTooLarge(f"at most {PUSH_RECORDS} records in one push")
+        count = sum(1 for _ in lines(push.body, push.form, self.bounds.records))
         if push.key is None:
             epoch, first = self._ledger.next_sequences(count)
-            return self._produce(push, contract, schema_id, epoch, first)
+            return _whole(self._produce(push, contract, schema_id, epoch, first))
         client = json.dumps(push.client.key)
         key = hashlib.sha256(push.key.encode()).hexdigest()  # a client may have put anything into it
         claim = self._ledger.claim(client, key, contract.name, f"{push.form}:{push.body.digest}", count)
         if claim.state is ClaimState.DONE and claim.answer is not None:
-            return claim.answer.encode()
+            return _whole(claim.answer.encode())
         try:
             claimed = replace(push, received=claim.received)  # a retry says again what may be in the topic already
             answer = self._produce(claimed, contract, schema_id, claim.epoch, claim.first_sequence)
         except Exception:
             self._ledger.release(client, key)
             raise
-        return self._ledger.finish(client, key, answer.decode()).encode()
+        return _whole(self._ledger.finish(client, key, answer.decode()).encode())
 
     def _produce(self, push: Push, contract: Contract, schema_id: int, epoch: int, first: int) -> bytes:
         answer = publish_push(
             contract,
-            lines(push.body, push.form),
+            lines(push.body, push.form, self.bounds.records),
             first_sequence=first,
             epoch=epoch,
             keys=self._keys,
             publisher=self._publisher,
             schema_id=schema_id,
             received=push.received,
+            tolerance=self._tolerance,
         )
         document = answer.document() | {"contract": contract.name, "epoch": epoch, "first_sequence": str(first)}
         return json.dumps(document, ensure_ascii=False).encode()
@@ -105,6 +111,14 @@ class Pushing:
         if schema_id not in self._contracts:
             self._contracts[schema_id] = Contract.from_text(text)
         return self._contracts[schema_id], schema_id
+
+
+def _whole(answer: bytes) -> bytes:
+    """An answer to all of a push. Raises PushStopped if it is one to a part."""
+    document = json.loads(answer)
+    if "stopped_after" in document:
+        raise PushStopped(document)
+    return answer
 
 
 class _OneAtATime:

@@ -1,6 +1,7 @@
 """A body of many records: kept while it arrives, then read one record at a time, as often as it takes.
 
-It is kept in memory up to 64 KiB and in an unnamed file beyond, so that a thousand slow pushes take no room.
+It is kept in memory up to 64 KiB and in an unnamed file beyond, so that a thousand slow pushes take no memory; and what
+all of them hold together is bounded, so that they do not fill the disk either.
 """
 
 from __future__ import annotations
@@ -8,35 +9,72 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
+import re
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Literal
 
 from exchange.publish import Unparsed
 from gateway import strictjson
+from gateway.problems import BodyTooLarge, Busy
 
 SPOOL_BYTES = 64 * 1024
 LINE_BYTES = 1024 * 1024
 CHUNK = 256 * 1024
 _BLANKS = b" \t\r\n"
 _AFTER_ITEM = (" ", "\t", "\r", "\n", ",", "]")
+_NO_BLANK = re.compile(r"[^ \t\r\n]")
+_EMPTY = object()  # a line without a record
 _NO_ARRAY = "not one JSON array of records"
 
 Form = Literal["array", "lines"]
 
 
-class Spool:
-    """A body on its way in: its bytes, their SHA-256, their number."""
+class Room:
+    """What all bodies under way hold together: at most `most` bytes, half of it of one owner.
 
-    def __init__(self) -> None:
+    The event loop alone takes and gives.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken: Counter[str] = Counter()
+
+    @property
+    def taken(self) -> int:
+        """Bytes that are held now."""
+        return self._taken.total()
+
+    def take(self, owner: str, size: int) -> None:
+        """Raises Busy if it does not fit: room comes back as soon as another push has been answered."""
+        if self.taken + size > self._most or self._taken[owner] + size > self._most // 2:
+            raise Busy("too much is being pushed at the same time")
+        self._taken[owner] += size
+
+    def give(self, owner: str, size: int) -> None:
+        """Give back what was taken."""
+        self._taken[owner] -= size
+        if not self._taken[owner]:
+            del self._taken[owner]
+
+
+class Spool:
+    """A body on its way in: its bytes, their SHA-256, their number. It holds room for its owner until it is closed."""
+
+    def __init__(self, room: Room, owner: str) -> None:
+        self._room = room
+        self._owner = owner
         self.file = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115  closed by whoever made it
         self.size = 0
         self._digest = hashlib.sha256()
 
     def add(self, chunk: bytes) -> None:
+        """Keep a part of the body. Raises Busy if there is no room for it."""
+        self._room.take(self._owner, len(chunk))
+        self.size += len(chunk)
         self.file.write(chunk)
         self._digest.update(chunk)
-        self.size += len(chunk)
 
     @property
     def digest(self) -> str:
@@ -44,16 +82,22 @@ class Spool:
 
     def close(self) -> None:
         self.file.close()
+        self._room.give(self._owner, self.size)
 
 
-def lines(body: Spool, form: Form) -> Iterator[Any]:
-    """The records of a body, one by one, each a JSON value or Unparsed. Raises Malformed if an array is none.
+def lines(body: Spool, form: Form, most: int) -> Iterator[Any]:
+    """The records of a body, one by one, each a JSON value or Unparsed.
 
     An array is one JSON text, so whatever is wrong in it refuses all of it; of lines each stands for itself, and an
-    empty one is none.
+    empty one is none. Raises Malformed if an array is none; BodyTooLarge behind `most` records, empty lines included.
     """
     body.file.seek(0)
-    yield from _items(_Window(body)) if form == "array" else _lines(body)
+    found = _items(_Window(body)) if form == "array" else _lines(body)
+    for number, record in enumerate(found, 1):
+        if number > most:
+            raise BodyTooLarge(f"at most {most} records in one push, empty lines included")
+        if record is not _EMPTY:
+            yield record
 
 
 def _lines(body: Spool) -> Iterator[Any]:
@@ -62,8 +106,9 @@ def _lines(body: Spool) -> Iterator[Any]:
             while line and not line.endswith(b"\n"):
                 line = body.file.readline(LINE_BYTES)
             yield Unparsed("", f"longer than {LINE_BYTES} bytes")
-        elif stripped := line.strip(_BLANKS):
-            yield _parsed(stripped)
+        else:
+            stripped = line.strip(_BLANKS)
+            yield _parsed(stripped) if stripped else _EMPTY
 
 
 def _parsed(line: bytes) -> Any:
@@ -99,11 +144,11 @@ class _Window:
     def next(self) -> str:
         """The next character that is no blank, passed over; "" at the end."""
         while True:
-            while self.place < len(self.text):
-                character = self.text[self.place]
-                self.place += 1
-                if character not in " \t\r\n":
-                    return character
+            found = _NO_BLANK.search(self.text, self.place)
+            if found is not None:
+                self.place = found.end()
+                return found[0]
+            self.place = len(self.text)
             if not self.more():
                 return ""
 

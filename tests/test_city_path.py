@@ -14,7 +14,7 @@ from connectors.protocol import Weight
 from exchange import city
 from exchange.contracts import Catalogue, load_catalogue
 from exchange.errors import BadRequest
-from exchange.publish import PushAnswer, Unparsed, publish_push
+from exchange.publish import PushAnswer, Tolerance, Unparsed, publish_push
 from exchange.store import tables
 from exchange.topics.sqlite import SqliteBroker
 from gateway.strictjson import read_text
@@ -64,6 +64,7 @@ class Lanting:
                 publisher=publisher,
                 schema_id=self.bus.ids[contract],
                 received=NOW,
+                tolerance=Tolerance(1.0),
             )
         finally:
             publisher.close()

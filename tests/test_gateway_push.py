@@ -16,7 +16,6 @@ import structlog
 
 from exchange.records import WATERMARKS_TOPIC, Envelope, Reject, Watermark
 from gateway import limits
-from gateway import push as gateway_push
 from gateway.push import Pushing
 from tests.support.gateway import CITIZEN, City
 
@@ -106,11 +105,9 @@ async def test_at_most_a_hundred_reasons_but_all_the_rejects(city: City) -> None
 
 
 @pytest.mark.parametrize("form", ["array", "lines"])
-async def test_a_push_of_too_many_records_is_refused_whole(
-    city: City, monkeypatch: pytest.MonkeyPatch, form: str
-) -> None:
+async def test_a_push_of_too_many_records_is_refused_whole(city: City, form: str) -> None:
     """A body of two bytes a record would be 32 million messages in the rejects topic, and minutes of work."""
-    monkeypatch.setattr(gateway_push, "PUSH_RECORDS", 50)
+    city.bound(records=50)
     for number, status in ((50, 200), (51, 413)):
         zeros = ([0] * number) if form == "array" else b"0\n" * number
         answer = await push(city, zeros, f"key-{number}")
@@ -179,6 +176,47 @@ async def test_a_newer_version_of_the_schema_counts_at_once(city: City) -> None:
     assert (await push(city, body)).json()["rejected"] == 1
     city.registry.register(newer.registry_subject, newer.schema_text)
     assert (await push(city, body)).json()["accepted"] == 1
+
+
+# --- too many rejects -------------------------------------------------------------------------------------------------
+
+
+async def test_a_push_that_is_mostly_wrong_stops_and_loses_nothing(city: City) -> None:
+    city.bound(max_reject_share=0.5, min_rejects=3)
+    wrong: dict[str, Any] = {"citizen_id": "x"}
+    body = ndjson(good(), wrong, wrong, wrong, good("Wang", OTHER), wrong)
+    stopped = await push(city, body, "k")
+    assert stopped.status_code == 422
+    problem = stopped.json()
+    assert (problem["type"], problem["accepted"], problem["rejected"]) == ("/errors/too-many-rejects", 1, 3)
+    assert (problem["stopped_after"], [reason["line"] for reason in problem["reasons"]]) == (4, [2, 3, 4])
+    assert "3 of the first 4 records" in problem["detail"]
+    city.clock.move(3600)
+    city.bound(max_reject_share=1.0)
+    again = await push(city, body, "k")  # what was answered stays, whatever was set since
+    assert {**again.json(), "request_id": ""} == {**problem, "request_id": ""}
+    assert (len(topic(city)), len(topic(city, "civil.rejects.v1"))) == (1, 3)
+    assert topic(city, WATERMARKS_TOPIC) == []  # the source has more to tell
+    rest = await push(city, ndjson(good("Wang", OTHER)), "k2")
+    assert rest.json()["accepted"] == 1
+    assert int(rest.json()["first_sequence"]) == int(problem["first_sequence"]) + 6  # no number is given twice
+
+
+async def test_a_push_that_was_to_stop_and_crashed_stops_at_the_same_line(city: City) -> None:
+    city.bound(max_reject_share=0.5, min_rejects=3)
+    body = ndjson(good(), *([{"citizen_id": "x"}] * 5))
+    city.broker.faults.lose()
+    assert (await push(city, body, "k")).status_code == 503
+    assert (await push(city, body, "k")).json()["stopped_after"] == 4
+    assert len(effects(city)) == 1
+    assert {sequence for _, sequence in effects(city, "civil.rejects.v1")} == {2, 3, 4}
+
+
+async def test_few_rejects_or_a_small_share_stop_nothing(city: City) -> None:
+    city.bound(max_reject_share=0.5, min_rejects=3)
+    for lines, rejected in (([{}, {}], 2), ([good(), good(), good(), {}, {}, {}], 3)):
+        answer = await push(city, lines)
+        assert (answer.status_code, answer.json()["rejected"]) == (200, rejected)
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------
@@ -307,6 +345,16 @@ async def test_a_push_may_be_larger_than_other_bodies_and_is_bounded(
     monkeypatch.setattr(limits, "PUSH", limits.Allowance(1000))
     refused = await push(city, body)
     assert (refused.status_code, refused.json()["type"]) == (413, "/errors/body-too-large")
+
+
+async def test_a_push_that_finds_no_room_is_told_to_come_again(city: City) -> None:
+    city.bound(spool_bytes=2_000)
+    answer = await push(city, [good("x" * 1_000)])
+    assert (answer.status_code, answer.json()["type"]) == (503, "/errors/busy")
+    assert answer.headers["retry-after"]
+    assert topic(city) == []
+    for _ in range(5):  # what was refused, and what was answered, holds no room
+        assert (await push(city, [good("x" * 800)])).status_code == 200
 
 
 async def test_media_types(city: City) -> None:

@@ -11,18 +11,20 @@ from hypothesis import strategies as st
 
 from exchange.publish import Unparsed
 from gateway import spool, strictjson
-from gateway.spool import Form, Spool, lines
+from gateway.problems import BodyTooLarge, Busy
+from gateway.spool import Form, Room, Spool, lines
 
 CANARY = "110101190001010014"
+MOST = 1 << 24
 
 
 def read(body: bytes, form: Form) -> list[Any]:
-    kept = Spool()
+    kept = Spool(Room(MOST), "civil")
     try:
         for start in range(0, len(body), 7_000):
             kept.add(body[start : start + 7_000])
-        first = list(lines(kept, form))
-        assert list(lines(kept, form)) == first  # it can be read as often as it takes
+        first = list(lines(kept, form, 1_000))
+        assert list(lines(kept, form, 1_000)) == first  # it can be read as often as it takes
         return first
     finally:
         kept.close()
@@ -91,7 +93,8 @@ def test_a_last_line_needs_no_line_break_and_two_long_lines_are_two() -> None:
 
 
 def test_the_digest_is_of_the_bytes_and_large_bodies_leave_memory() -> None:
-    kept, other = Spool(), Spool()
+    room = Room(MOST)
+    kept, other = Spool(room, "civil"), Spool(room, "tax")
     kept.add(b"ab")
     other.add(b"a")
     other.add(b"b")
@@ -101,6 +104,36 @@ def test_the_digest_is_of_the_bytes_and_large_bodies_leave_memory() -> None:
     assert kept.file._rolled  # type: ignore[attr-defined]
     kept.close()
     other.close()
+
+
+def test_all_bodies_together_have_a_bound_and_one_owner_half_of_it() -> None:
+    room = Room(100)
+    one, two, other = Spool(room, "civil"), Spool(room, "civil"), Spool(room, "tax")
+    one.add(b"x" * 40)
+    with pytest.raises(Busy):
+        two.add(b"x" * 11)  # a department that pushes slowly and much leaves room for the others
+    two.add(b"x" * 10)
+    other.add(b"x" * 50)
+    with pytest.raises(Busy):
+        Spool(room, "health").add(b"x")
+    assert room.taken == 100
+    for each in (one, two, other):
+        each.close()
+    assert room.taken == 0
+    Spool(room, "civil").add(b"x" * 50)
+
+
+@pytest.mark.parametrize(
+    ("body", "form"),
+    [(b"0\n" * 4, "lines"), (b"\n" * 4, "lines"), (b"\r\n 1 \n\n\n", "lines"), (b"[0,0,0,0]", "array")],
+)
+def test_a_body_has_so_many_records_and_no_more(body: bytes, form: Form) -> None:
+    kept = Spool(Room(MOST), "civil")
+    kept.add(body)
+    assert len(list(lines(kept, form, 4))) <= 4
+    with pytest.raises(BodyTooLarge, match="at most 3 records"):
+        list(lines(kept, form, 3))
+    kept.close()
 
 
 ITEM = st.recursive(

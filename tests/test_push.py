@@ -16,7 +16,7 @@ from exchange.errors import BrokerUnavailable, Rejected, Unprocessable
 from exchange.publish import PushAnswer, Reason, Unparsed, publish_push, replay, topics
 from exchange.records import Envelope, Origin, Reject
 from tests.support.contracts import contract, field
-from tests.support.publishing import KEYS, MILLIS, NOW, NULLABLE_TEXT, Bench, citizen
+from tests.support.publishing import KEYS, MILLIS, NOW, NULLABLE_TEXT, TOLERANT, Bench, citizen
 
 FINES = contract(
     field("fine", "string"), field("amount", {"type": "bytes", "logicalType": "decimal", "precision": 10, "scale": 2}),
@@ -39,7 +39,7 @@ class Counter:
     def push(self, *lines: Any, first: int = 1, received: datetime = NOW) -> PushAnswer:
         return publish_push(
             self.bench.contract, lines, first_sequence=first, epoch=3, keys=KEYS, publisher=self.publisher,
-            schema_id=1, received=received,
+            schema_id=1, received=received, tolerance=TOLERANT,
         )  # fmt: skip
 
     def again(self, reject: Reject) -> None:

@@ -42,7 +42,7 @@ AGAIN = "again"  # the position's name for the rows that the source is asked to 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How many rejects a reading may have: more than `share` of its rows, once there are `least`, are too many."""
+    """How many rejects a reading or a push may have: over `share` of its rows, once there are `least`, is too many."""
 
     share: float = 0.1
     least: int = 3

@@ -17,6 +17,7 @@ from exchange import metrics
 from exchange.contracts import Contract
 from exchange.errors import InvalidIdentifier, Rejected, Unprocessable
 from exchange.publish.encoding import Encoder, Stamp
+from exchange.publish.publishing import Tolerance
 from exchange.records import WATERMARKS_TOPIC, Message, Reject, Watermark, rejects_topic
 from exchange.subjects import KeyMaker, parse
 from exchange.topics import Publisher
@@ -48,19 +49,24 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class PushAnswer:
-    """What became of a push: `accepted` + `rejected` lines, the reasons of the first 100 rejected ones."""
+    """What became of a push: `accepted` + `rejected` lines, the reasons of the first 100 rejected ones.
+
+    `stopped`: the rejects were too many, and what stands behind these lines was not looked at.
+    """
 
     accepted: int
     rejected: int
     reasons: Sequence[Reason] = field(default=())
+    stopped: bool = False
 
     def document(self) -> dict[str, Any]:
-        """The answer as a JSON object."""
-        return {
+        """The answer as a JSON object; `stopped_after` is the last line that was read of a push that was stopped."""
+        answer = {
             "accepted": self.accepted,
             "rejected": self.rejected,
             "reasons": [asdict(reason) for reason in self.reasons],
         }
+        return answer | ({"stopped_after": self.accepted + self.rejected} if self.stopped else {})
 
 
 def publish_push(
@@ -73,6 +79,7 @@ def publish_push(
     publisher: Publisher,
     schema_id: int,
     received: datetime,
+    tolerance: Tolerance,
 ) -> PushAnswer:
     """Publish the lines of one request; returns when all of it, rejects and watermark included, is acknowledged.
 
@@ -82,6 +89,9 @@ def publish_push(
     the watermark; no lines are a heartbeat. Lines are taken one by one and sent as they come, so that a large request
     takes no more room than a small one.
 
+    As soon as the rejects among the lines read so far exceed the `tolerance`, it stops: what was read stands, there is
+    no watermark, and the answer says so. Where it stops follows from the lines alone, so a repeat stops there too.
+
     Raises BrokerUnavailable: any part may be stored, and the same call again repeats it without a second effect.
     """
     encoder = Encoder(contract, keys, schema_id)
@@ -90,6 +100,7 @@ def publish_push(
     records = _Sending(publisher, contract.topic, metrics.PUBLISH_SECONDS.labels(contract.name))
     rejects = _Sending(publisher, rejects_topic(contract.department))
     reasons: list[Reason] = []
+    set_aside, stopped = 0, False
     for number, line in enumerate(lines):
         sequence = first_sequence + number
         try:
@@ -101,14 +112,18 @@ def publish_push(
             rejects.add(reject.message())
             if len(reasons) < MAX_REASONS:
                 reasons.append(Reason(number + 1, rejected.field, rejected.reason))
+            set_aside += 1
+            if stopped := tolerance.exceeded(set_aside, number + 1):
+                break
     records.flush()
     rejects.flush()
-    watermark = Watermark(contract.name, contract.topic, source, epoch, received, records.last)
-    publisher.publish(WATERMARKS_TOPIC, [watermark.message()])
+    if not stopped:  # not everything that the source has to tell was read
+        watermark = Watermark(contract.name, contract.topic, source, epoch, received, records.last)
+        publisher.publish(WATERMARKS_TOPIC, [watermark.message()])
     for outcome, count in (("published", records.sent), ("rejected", rejects.sent)):
         if count:
             metrics.ROWS.labels(contract.name, PUSH, outcome).inc(count)
-    return PushAnswer(records.sent, rejects.sent, tuple(reasons))
+    return PushAnswer(records.sent, rejects.sent, tuple(reasons), stopped)
 
 
 def replay(

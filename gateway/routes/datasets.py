@@ -17,7 +17,7 @@ from gateway.limits import note
 from gateway.problems import Busy
 from gateway.push import Push, Pushing
 from gateway.routes.describing import CALLER, answer, body, header, problems
-from gateway.spool import Form, Spool
+from gateway.spool import Form, Room, Spool
 
 FORMS: dict[str, Form] = {
     "application/json": "array",
@@ -41,7 +41,7 @@ _DELETION = {"delete": {"citizen_id": "11010119900307451X", "ticket": "H-2026-00
 def router(identity: Identity, bundle: Callable[[], Bundle], pushing: Pushing) -> APIRouter:
     """The push."""
     routes = APIRouter(tags=["publish"], default_response_class=Response)
-    places = _Places()
+    places, room = _Places(), Room(pushing.bounds.spool_bytes)
 
     @routes.post(
         "/v1/datasets/{dataset}/records",
@@ -59,8 +59,9 @@ def router(identity: Identity, bundle: Callable[[], Bundle], pushing: Pushing) -
                 },
             ),
             **problems(
-                "bad-request", "not-found", "conflict", "media-type", "unprocessable", "insufficient-scope",
-                "broker-unavailable", "store-unavailable", "registry-unavailable", "busy", *CALLER,
+                "bad-request", "not-found", "conflict", "media-type", "unprocessable", "too-many-rejects",
+                "insufficient-scope", "broker-unavailable", "store-unavailable", "registry-unavailable", "busy",
+                *CALLER,
             ),
         },
         openapi_extra={
@@ -85,14 +86,15 @@ def router(identity: Identity, bundle: Callable[[], Bundle], pushing: Pushing) -
         Only for a client of the owning department with the scope `publish`. A record that does not keep its contract is
         set aside with its reason and stops no other; the first hundred reasons are in the answer. `{"delete": {...}}`
         with the subject, the record key and the version field, if there is one, deletes. A request without records is
-        a heartbeat: it says that the source has told everything until now.
+        a heartbeat: it says that the source has told everything until now. If too many of the records read so far are
+        rejected, the push stops with 422: what was read stands, and `stopped_after` says how far that is.
         """
         caller = await identity.caller(request.scope)
         caller.require("publish")
         _own(caller, dataset)
         form = FORMS[media_type(request.scope["headers"], tuple(FORMS))]
         key = _idempotency_key(request)
-        spool = Spool()
+        spool = Spool(room, caller.client.department)
         try:
             async for chunk in request.stream():
                 spool.add(chunk)

@@ -22,6 +22,7 @@ from exchange.contracts import Contract
 from exchange.errors import AuditUnavailable, NothingPermitted, PolicyUnavailable
 from exchange.publish import topics
 from exchange.registry import StoreRegistry
+from exchange.settings import PushSettings
 from exchange.store import PushLedger, Store
 from exchange.store.database import open_engine
 from exchange.subjects import KeyMaker
@@ -125,9 +126,13 @@ class City:
             self.registry.register(one.registry_subject, one.schema_text)
             for spec in topics(one.topic, one.department):
                 self.broker.ensure(spec)
+        self.bound()
+
+    def bound(self, **bounds: Any) -> None:
+        """Begin again with these bounds of pushes, as a gateway with other settings does."""
         self.pushing = Pushing(
             self.registry, PushLedger(self.store.engine, self.clock), self.broker.publisher(),
-            KeyMaker("k1", b"0123456789abcdef"), self.clock,
+            KeyMaker("k1", b"0123456789abcdef"), self.clock, PushSettings().model_copy(update=bounds),
         )  # fmt: skip
         self.app = self.make_app()
 
