@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+from exchange.agreements import Bundle, has_version
 from exchange.audit import AuditStore, Entry, append_admin
 from exchange.clock import system_clock
+from exchange.errors import NotFound
 from exchange.settings import Settings
+from exchange.store import Store
 from exchange.wiring import audit_keys, audit_url, process_name, signer
+
+
+def bundle_in_force(store: Store) -> Bundle | None:
+    """The newest bundle that has the bytes of its version, as gateways see it; None before the first.
+
+    Raises StoreUnavailable; PolicyUnavailable if it cannot be read.
+    """
+    for version in store.recent_bundle_versions():
+        with suppress(NotFound):
+            body = store.bundle(version)
+            if has_version(body, version):
+                return Bundle.from_bytes(body, version)
+    return None
 
 
 @contextmanager
@@ -24,10 +40,18 @@ def open_audit(settings: Settings) -> Iterator[AuditStore]:
         store.close()
 
 
-def note(settings: Settings, act: str, *, bundle: str | None = None, details: Mapping[str, Any] | None = None) -> None:
+def note(
+    settings: Settings,
+    act: str,
+    *,
+    subject: str | None = None,
+    bundle: str | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> None:
     """Write the act of this operator to the audit log, durably. Raises AuditUnavailable: then the act must not happen.
 
-    The operator is the account that runs the command, as a pseudonym; `details` holds no personal value.
+    The operator is the account that runs the command, as a pseudonym; `subject` is a subject key of the audit log;
+    `details` holds no personal value.
     """
     entry = Entry(
         time=system_clock(),
@@ -37,6 +61,7 @@ def note(settings: Settings, act: str, *, bundle: str | None = None, details: Ma
         client="operator",
         department="exchange",
         officer=audit_keys(settings).officer("exchange", getpass.getuser()),
+        subject=subject,
         bundle=bundle,
         details=details or {},
     )

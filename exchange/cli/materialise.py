@@ -5,16 +5,15 @@ from __future__ import annotations
 import gc
 import signal
 from collections.abc import Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from functools import partial
 
 import typer
 
-from exchange.agreements import Bundle, has_version
+from exchange.cli.administration import bundle_in_force
 from exchange.cli.options import CONFIG, Config, load
 from exchange.clock import system_clock
-from exchange.errors import NotFound
 from exchange.materialise import Effects, Materialiser
 from exchange.records import WATERMARKS_TOPIC, rejects_topic
 from exchange.registry import StoreRegistry
@@ -78,19 +77,9 @@ def topics_to_read(store: Store) -> Sequence[str]:
 
     Raises StoreUnavailable; PolicyUnavailable if the bundle cannot be read: then what was known before goes on.
     """
-    bundle = _in_force(store)
+    bundle = bundle_in_force(store)
     if bundle is None:
         return []
     terms = [each for each in bundle.terms.values() if each.sharing != "withheld"]
     topics = {f"{each.contract}.v{each.major}" for each in terms}
     return sorted(topics | {rejects_topic(each.owner) for each in terms} | {WATERMARKS_TOPIC})
-
-
-def _in_force(store: Store) -> Bundle | None:
-    """The newest bundle that has the bytes of its version, as gateways see it."""
-    for version in store.recent_bundle_versions():
-        with suppress(NotFound):
-            body = store.bundle(version)
-            if has_version(body, version):
-                return Bundle.from_bytes(body, version)
-    return None

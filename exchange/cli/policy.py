@@ -10,7 +10,7 @@ import typer
 from exchange import publish
 from exchange.agreements import Bundle
 from exchange.audit import checkpoints
-from exchange.cli.administration import note
+from exchange.cli.administration import bundle_in_force, note
 from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
 from exchange.clock import system_clock
 from exchange.contracts import Catalogue, Contract, load_catalogue
@@ -62,18 +62,41 @@ def explain_command(
     config: Config = CONFIG,
     case: Annotated[bool, typer.Option("--case", help="As if a case were given.")] = False,
     issuer: Annotated[str | None, typer.Option(help="Where several issuers have a client of this name.")] = None,
+    files: Annotated[bool, typer.Option("--files", help="As the files stand, before they are applied.")] = False,
     json: Json = False,
 ) -> None:
-    """What this client sees of this contract for this purpose, field by field, and who said so, or why not."""
-    _, bundle = read_policies(load(config))
+    """What this client sees of this contract for this purpose, field by field, and who said so, or why not.
+
+    Under the policies in force, as gateways decide; `--files` shows what the files would make of it.
+    """
+    settings = load(config)
+    bundle = read_policies(settings)[1] if files else _in_force(settings)
     named = [one for one in bundle.clients.values() if one.client_id == client and issuer in (None, one.issuer)]
-    if len(named) != 1:
-        raise NotFound(f"{len(named)} clients are called {client} in clients.toml; --issuer tells them apart")
+    if not named:
+        raise NotFound(f"there is no client {client}" + (f" of {issuer}" if issuer else ""))
+    if len(named) > 1:
+        raise NotFound(f"{len(named)} issuers have a client {client}: name one with --issuer")
+    if purpose not in bundle.purposes:
+        raise NotFound(f"there is no purpose {purpose}")
+    if not bundle.majors(contract):
+        raise NotFound(f"there is no contract {contract}")
     told = explain(Decider(bundle), named[0], purpose, contract, case, system_clock())
     if json:
         print_json(told)
     else:
         _print(told)
+
+
+def _in_force(settings: Settings) -> Bundle:
+    store = open_store(settings, system_clock)
+    try:
+        store.check()
+        bundle = bundle_in_force(store)
+    finally:
+        store.close()
+    if bundle is None:
+        raise NotFound("no policies are in force; run `exchange policy apply`, or explain the files with --files")
+    return bundle
 
 
 def read_policies(settings: Settings) -> tuple[Catalogue, Bundle]:
@@ -148,8 +171,6 @@ def _summary(bundle: Bundle) -> dict[str, Any]:
 
 def _print(told: dict[str, Any]) -> None:
     say(f"{told['client']} of {told['department']} for {told['purpose']}, policy {told['policy'][:12]}")
-    if not told["majors"]:
-        say(f"there is no contract {told['contract']}")
     for major in told["majors"]:
         verdict = f"permitted by {major['rests_on']}" if major["allowed"] else "refused"
         say()
