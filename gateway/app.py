@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -25,6 +24,7 @@ from exchange.disclosure import Disclosure
 from exchange.errors import AuditUnavailable, BadRequest, ExchangeError, Forbidden, NotFound, NothingPermitted
 from exchange.registry import StoreRegistry
 from gateway import openapi
+from gateway.background import Background, Job
 from gateway.identity import CALLER, Identity
 from gateway.issuer import DevIssuer
 from gateway.limits import REQUEST_ID, Edge
@@ -59,7 +59,7 @@ class Parts:
     checks: Mapping[str, Callable[[], bool]]
     signing_keys: Mapping[str, Any]
     opening: Sequence[Callable[[], Awaitable[None]]] = ()
-    background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
+    background: Sequence[Job] = ()
     closing: Sequence[Callable[[], Awaitable[None]]] = field(default=())
 
 
@@ -97,21 +97,14 @@ async def _running(app: FastAPI, parts: Parts) -> AsyncIterator[None]:
             stack.push_async_callback(close)
         for open_ in parts.opening:
             await open_()
-        tasks = [asyncio.create_task(task(), name=task.__qualname__) for task in parts.background]
-        stack.push_async_callback(_end, tasks)
+        background = Background(parts.background)
+        background.start()
+        stack.push_async_callback(background.end)
         openapi.document(app)  # now, not under the first request: it takes a tenth of a second
         # What exists now stays: the collector need not look at it again. p99 of a view went from 48 to 7 ms.
         gc.collect()
         gc.freeze()
         yield
-
-
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    for ended in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(ended, Exception):
-            log.error("a background task broke off", error=type(ended).__name__)
 
 
 def _answer(trail: Trail) -> Callable[[Request, Exception], Awaitable[Response]]:

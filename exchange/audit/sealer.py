@@ -20,6 +20,7 @@ from exchange.audit.slots import PATIENCE_S, Slot
 from exchange.audit.store import AuditStore
 from exchange.clock import Clock
 from exchange.errors import AuditBroken, ExchangeError, Fenced
+from exchange.logs import unexpected
 from exchange.metrics import CHECKPOINT
 from exchange.records import CHECKPOINTS_TOPIC, Message
 from exchange.topics import Publisher
@@ -115,6 +116,8 @@ class Sealer:
                 pass  # a living process seals, our last entries too
             except ExchangeError as error:
                 self._log.warning("no checkpoint", reason=str(error))
+            except Exception as error:  # noqa: BLE001  entries go on being written: checkpoints must, too
+                unexpected(error, part="sealer")
         try:
             self._slot.release()
         except ExchangeError as error:
