@@ -77,6 +77,7 @@ class KeySettings(Part):
     bus_kid: str = Field(default="k1", pattern=r"^[a-z0-9]{1,8}$")
     audit: SecretReference = "file:keys/audit.key"
     audit_kid: str = Field(default="a1", pattern=r"^[a-z0-9]{1,8}$")
+    former_audit: dict[str, SecretReference] = {}  # by key id: entries written under old secrets are still found
     signing: SecretReference = "file:keys/signing.pem"
     former_signing: list[SecretReference] = []  # public halves of old keys stay published
 

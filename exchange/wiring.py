@@ -76,10 +76,16 @@ def key_maker(settings: Settings) -> KeyMaker:
 
 
 def audit_keys(settings: Settings) -> AuditKeys:
-    """The maker of the audit log's pseudonyms, from the audit secret. Raises SettingWrong."""
+    """The maker of the audit log's pseudonyms, from the audit secret and former ones. Raises SettingWrong."""
     from exchange.audit import AuditKeys
 
-    return AuditKeys(settings.keys.audit_kid, settings.secret("keys.audit", settings.keys.audit))
+    keys = settings.keys
+    if keys.audit_kid in keys.former_audit:
+        raise SettingWrong(
+            f"keys.former_audit: {keys.audit_kid} is the key id of keys.audit; a new secret has a new one"
+        )
+    former = {kid: settings.secret("keys.former_audit", each) for kid, each in keys.former_audit.items()}
+    return AuditKeys(keys.audit_kid, settings.secret("keys.audit", keys.audit), former)
 
 
 def signer(settings: Settings) -> Signer:

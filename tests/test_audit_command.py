@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from exchange.audit import Receipt, Sealer
 from exchange.cli import audit
-from exchange.cli.administration import open_audit
+from exchange.cli.administration import note, open_audit
 from exchange.cli.options import exit_status
 from exchange.clock import system_clock
-from exchange.errors import AuditBroken, BadRequest
+from exchange.errors import AuditBroken, BadRequest, InvalidIdentifier, SettingWrong
 from exchange.settings import Settings
-from exchange.wiring import open_broker, public_keys, signer
-from tests.support.site import Site
+from exchange.subjects import parse
+from exchange.wiring import audit_keys, open_broker, public_keys, signer
+from tests.support.site import CITIZEN, Site
 
 
 @pytest.fixture
@@ -72,3 +74,42 @@ def test_a_file_that_is_missing_is_one_line(site: Site, missing: str) -> None:
     refused = command(site, "receipt", str(files["receipt"]), str(files["body"]), "--keys", str(files["keys"]))
     assert isinstance(refused.exception, BadRequest)
     assert str(refused.exception).endswith(f"{files[missing]} cannot be read (No such file or directory)")
+
+
+def test_a_citizens_reads_are_found_under_every_audit_secret(site: Site) -> None:
+    old = audit_keys(site.settings()).subject(parse("cn.ric", CITIZEN))
+    note(site.settings(), "view", subject=old)
+    keys = site.folder / "keys"
+    (keys / "audit.key").rename(keys / "audit-1.key")
+    (keys / "audit.key").write_text("another audit secret of 32 bytes!")
+    (keys / "audit.key").chmod(0o600)
+    with site.config.open("a") as settings:
+        settings.write('\n[keys]\naudit_kid = "a2"\n')
+    assert [entry["act"] for entry in reads(site)] == ["audit reads"]  # the look itself, under the new secret
+    with site.config.open("a") as settings:
+        settings.write('former_audit = { a1 = "file:keys/audit-1.key" }\n')
+    found = reads(site)
+    assert [entry["act"] for entry in found] == ["view", "audit reads", "audit reads"]
+    assert {entry["subject"].partition(".")[0] for entry in found} == {"a1", "a2"}
+    told = CliRunner().invoke(audit.app, ["reads", "-c", str(site.config)], input=CITIZEN + "\n")
+    assert "view, done: exchange (operator)" in told.output
+    assert CITIZEN not in told.output
+
+
+def test_nobody_is_looked_for_under_what_is_no_identifier(site: Site) -> None:
+    told = CliRunner().invoke(audit.app, ["reads", "-c", str(site.config)], input="1101011900\n")
+    assert isinstance(told.exception, InvalidIdentifier)
+    assert "1101011900" not in told.output + str(told.exception)
+
+
+def test_a_secret_has_one_id(site: Site) -> None:
+    site.config.write_text('keys.former_audit = { a1 = "file:keys/audit.key" }\n' + site.config.read_text("utf-8"))
+    with pytest.raises(SettingWrong, match=r"keys\.former_audit: a1"):
+        audit_keys(site.settings())
+
+
+def reads(site: Site) -> list[dict[str, Any]]:
+    told = CliRunner().invoke(audit.app, ["reads", "--json", "-c", str(site.config)], input=CITIZEN + "\n")
+    assert told.exit_code == 0, told.output
+    found: list[dict[str, Any]] = json.loads(told.output)
+    return sorted(found, key=lambda entry: (entry["time"], entry["number"]))

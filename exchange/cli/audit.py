@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,12 +11,13 @@ from typing import Annotated, Any
 import typer
 
 from exchange.audit import PublicKeys, Receipt, Report, find, verify_log, verify_receipt
-from exchange.cli.administration import open_audit
+from exchange.cli.administration import note, open_audit
 from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
 from exchange.errors import AuditBroken, BadRequest
 from exchange.records import CHECKPOINTS_TOPIC
 from exchange.settings import Settings
-from exchange.wiring import open_broker, public_keys
+from exchange.subjects import SCHEMES, parse
+from exchange.wiring import audit_keys, open_broker, public_keys
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
@@ -76,6 +78,43 @@ def receipt(
         say(f"the receipt verifies: {proof.writer} number {proof.number}", fg=typer.colors.GREEN)
         if "entry" in told:
             print_json(told["entry"])
+
+
+@app.command()
+def reads(
+    config: Config = CONFIG,
+    scheme: Annotated[str, typer.Option(help="The identifier's scheme, as in contracts.")] = "cn.ric",
+    json: Json = False,
+) -> None:
+    """Who looked at this subject, or tried to, when, and why. The identifier is asked for, or read from standard input.
+
+    It never stands on the command line, where other users of the machine would see it. The look itself is an entry.
+    """
+    settings = load(config)
+    if scheme not in SCHEMES:
+        raise BadRequest(f"--scheme: one of {', '.join(SCHEMES)}")
+    given = typer.prompt("Identifier", hide_input=True) if sys.stdin.isatty() else sys.stdin.readline()
+    keys = audit_keys(settings)
+    subject = parse(scheme, given.strip())
+    note(settings, "audit reads", subject=keys.subject(subject))
+    wanted = [f'"subject":"{key}"'.encode() for key in keys.subjects(subject)]
+    with open_audit(settings) as store, store.reading() as connection:
+        found = [
+            {"writer": one.writer, "number": one.number, **json_format.loads(one.entry)}
+            for one in store.walk_entries(connection)
+            if any(text in one.entry for text in wanted)
+        ]
+    if json:
+        print_json(found)
+        return
+    for one in sorted(found, key=lambda one: str(one["time"])):
+        say(f"{one['time']}  {one['act']}, {one['outcome']}: {one['department']} ({one['client']})")
+        why = [f"{name} {one[name]}" for name in ("purpose", "case", "officer", "reason") if name in one]
+        say("    " + ", ".join([*why, f"entry {one['writer']} number {one['number']}"]))
+        for topic, fields in one.get("contracts", {}).items():
+            say(f"    {topic}: {', '.join(fields)}")
+    if not found:
+        say("nobody has")
 
 
 def published_checkpoints(settings: Settings) -> Iterator[bytes]:
