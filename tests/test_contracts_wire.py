@@ -21,7 +21,7 @@ from typing import Any
 import fastavro
 import pytest
 
-from exchange.contracts import Contract, WriterSchema, frame, unframe
+from exchange.contracts import Contract, frame, unframe
 from exchange.errors import ContractRefused, Rejected
 from tests.support.contracts import CITIZEN, HEAD, contract, field, one, schema, zigzag
 
@@ -315,18 +315,6 @@ def test_other_libraries_read_what_we_write() -> None:
     datum = found.encode(found.check({"citizen_id": CITIZEN, "born": date(1900, 1, 1), "pay": Decimal("1.100")}))
     read = by_fastavro(found, datum)
     assert read == {"citizen_id": CITIZEN, "born": date(1900, 1, 1), "pay": Decimal("1.10")}
-
-
-def test_a_writer_schema_reads_what_its_contract_wrote() -> None:
-    found = one("long")
-    writer = WriterSchema.from_text(found.schema_text)
-    record = found.check({"citizen_id": CITIZEN, "x": 5})
-    value = writer.decode(found.encode(record))
-    assert value == record.value
-    assert writer.json(value) == f'{{"citizen_id":"{CITIZEN}","x":"5"}}'
-    assert writer.contract == found
-    with pytest.raises(ContractRefused):
-        WriterSchema.from_text('"string"')
 
 
 # --- framing ----------------------------------------------------------------------------------------------------------

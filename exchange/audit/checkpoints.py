@@ -75,11 +75,6 @@ def key_id(name: str, key: PublicKey) -> bytes:
     return sha256(name.encode() + b"\n" + _ED25519 + key.raw).digest()[:4]
 
 
-def verifier_key(origin: str, key: PublicKey) -> str:
-    """The key in the form that transparency tools are given: `<name>+<key id in hex>+<base64 of type and key>`."""
-    return f"{origin}+{key_id(origin, key).hex()}+{b64encode(_ED25519 + key.raw).decode('ascii')}"
-
-
 def check_origin(origin: str) -> str:
     """The origin, if it can name a log and its key. Raises SettingWrong."""
     if not _ORIGIN.fullmatch(origin):

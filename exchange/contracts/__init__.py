@@ -18,7 +18,7 @@ lengths, and has no limit.
 """
 
 from exchange.contracts.catalogue import Catalogue, load, load_catalogue
-from exchange.contracts.contract import Contract, Field, WriterSchema
+from exchange.contracts.contract import Contract, Field
 from exchange.contracts.terms import Sharing
 from exchange.contracts.wire import MAX_VALUE_BYTES, frame, unframe
 
@@ -28,7 +28,6 @@ __all__ = [
     "Contract",
     "Field",
     "Sharing",
-    "WriterSchema",
     "frame",
     "load",
     "load_catalogue",

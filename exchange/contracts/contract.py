@@ -212,26 +212,6 @@ class Contract:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class WriterSchema:
-    """The schema that a message names by its id: decodes what was written with it."""
-
-    contract: Contract
-
-    @classmethod
-    def from_text(cls, text: str) -> WriterSchema:
-        """The schema of a registry's text. Raises ContractRefused."""
-        return cls(Contract.from_text(text))
-
-    def decode(self, datum: bytes) -> dict[str, Any]:
-        """The native value of a datum; see Contract.decode, which gives the whole Record at the same cost."""
-        return dict(self.contract.decode(datum).value)
-
-    def json(self, value: Mapping[str, Any]) -> str:
-        """The value as canonical JSON text."""
-        return self.contract.to_json(value)
-
-
 def _build(schema: Any, problems: Problems) -> Contract | None:
     record = read_record(schema, problems)
     if record is None:

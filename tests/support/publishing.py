@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from connectors.protocol import Connector
-from exchange.contracts import Contract, WriterSchema, unframe
+from exchange.contracts import Contract, unframe
 from exchange.errors import BrokerUnavailable, UnknownSchema
 from exchange.publish import CursorFile, Keeps, Outcome, Publishing, Tolerance, replay
 from exchange.records import WATERMARKS_TOPIC, Delivery, Envelope, Origin, Reject, Watermark, rejects_topic
@@ -205,8 +205,7 @@ class Bench:
         if delivery.value is None:
             return None
         schema_id, datum = unframe(delivery.value)
-        schema = WriterSchema.from_text(self.registry.schema(schema_id))
-        return dict(json.loads(schema.json(schema.decode(datum))))
+        return dict(json.loads(Contract.from_text(self.registry.schema(schema_id)).unpack(datum).payload))
 
     def rejects(self) -> list[Reject]:
         topic = rejects_topic(self.contract.department)
