@@ -61,3 +61,7 @@ REQUESTS = Counter("exchange_http_requests", "HTTP requests", ["route", "method"
 POLICY_AGE = Gauge("exchange_policy_age_seconds", "Time since the bundle was last confirmed")
 # Bundles in the store, newer than the one in force, that have not the bytes of their version. Any is an alarm.
 POLICY_DAMAGED = Gauge("exchange_policy_damaged_bundles", "Damaged bundles that are passed over")
+# About how many distinct subjects a client has seen today, as this gateway knows it. Near its bound is an alarm.
+SUBJECTS_SEEN = Gauge("exchange_client_subjects", "Distinct subjects seen today", ["client"])
+# Requests refused with 429, by client and bound: in_flight, subjects.
+THROTTLED = Counter("exchange_throttled", "Requests over a client's bound", ["client", "bound"])

@@ -121,6 +121,9 @@ class GatewaySettings(Part):
     metrics_port: int = Field(default=9464, ge=0, le=65_535)
     public_url: str | None = None  # as clients see it; unset: http://host:port
     audience: str = "exchange"
+    requests_in_flight: int = Field(default=64, ge=1, le=10_000)  # of one client, in each gateway process
+    subjects_per_day: int = Field(default=20_000, ge=1, le=10**9)  # distinct ones that a client may see, all gateways
+    subjects_per_day_of: dict[str, Annotated[int, Field(ge=1, le=10**9)]] = {}  # client id -> its own number
 
 
 class PushSettings(Part):

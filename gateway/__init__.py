@@ -11,6 +11,7 @@ In reading order:
     tokens            access tokens checked as RFC 9068 asks
     identity          the Authorization header, the token behind it, the client in our list
     issuer            the built-in token issuer, for one machine
+    sketch, harvest   against harvesting: requests under way, and subjects a day, of each client
     statement         purpose, case, officer, trace
     bodies            media types and JSON bodies
     spool, push       a body of many records, and its way into the topic

@@ -25,15 +25,19 @@ from exchange.errors import AuditUnavailable, BadRequest, ExchangeError, Forbidd
 from exchange.registry import StoreRegistry
 from gateway import openapi
 from gateway.background import Background, Job
+from gateway.harvest import Harvest
 from gateway.identity import CALLER, Identity
 from gateway.issuer import DevIssuer
 from gateway.limits import REQUEST_ID, Edge
-from gateway.problems import MethodNotAllowed, render
+from gateway.problems import MethodNotAllowed, SubjectsExhausted, render
 from gateway.push import Pushing
 from gateway.routes import contracts, datasets, health, pages, registry, tokens, views
 from gateway.trail import Trail
 
 log = structlog.get_logger("gateway")
+
+# Refusals of a known client that are entries of the audit log; disclose writes its own.
+_NOTED = (Forbidden, SubjectsExhausted)
 
 # Nothing of FastAPI's own telemetry: its spans hold URLs as they were sent, its logs the texts of errors.
 _NO_TELEMETRY: TelemetryConfig = {
@@ -53,6 +57,7 @@ class Parts:
     bundle: Callable[[], Bundle]
     disclosure: Disclosure
     trail: Trail
+    harvest: Harvest
     registry: StoreRegistry
     pushing: Pushing
     issuer: DevIssuer | None
@@ -78,9 +83,9 @@ def build(parts: Parts, title: str = "Exchange") -> Edge:
     for kind in (ExchangeError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _answer(parts.trail))
     app.add_exception_handler(ClientDisconnect, _gone)
-    app.router.routes.extend(views.routes(parts.identity, parts.bundle, parts.disclosure))
+    app.router.routes.extend(views.routes(parts.identity, parts.bundle, parts.disclosure, parts.harvest))
     app.include_router(contracts.router(parts.identity, parts.bundle))
-    app.include_router(datasets.router(parts.identity, parts.bundle, parts.pushing))
+    app.include_router(datasets.router(parts.identity, parts.bundle, parts.pushing, parts.harvest))
     app.include_router(registry.router(parts.identity, parts.registry, parts.trail.act))
     app.include_router(health.router(parts.checks, parts.signing_keys))
     if parts.issuer is not None:
@@ -113,7 +118,7 @@ def _answer(trail: Trail) -> Callable[[Request, Exception], Awaitable[Response]]
     async def handler(request: Request, error: Exception) -> Response:
         ours = _ours(error)
         caller = request.scope.get(CALLER)
-        if caller is not None and isinstance(ours, Forbidden) and not isinstance(ours, NothingPermitted):
+        if caller is not None and isinstance(ours, _NOTED) and not isinstance(ours, NothingPermitted):
             try:
                 await trail.refused(caller.client, request.scope, ours)
             except AuditUnavailable as unavailable:

@@ -21,7 +21,7 @@ from exchange.disclosure import Disclosure, PolicyWatch
 from exchange.errors import SettingWrong, TryLater
 from exchange.registry import StoreRegistry
 from exchange.settings import IssuerSettings, Settings
-from exchange.store import PushLedger, open_reader
+from exchange.store import PushLedger, SubjectsSeen, open_reader
 from exchange.wiring import (
     audit_keys,
     audit_url,
@@ -34,6 +34,7 @@ from exchange.wiring import (
     store_url,
 )
 from gateway.app import Parts, build
+from gateway.harvest import Harvest
 from gateway.identity import Identity
 from gateway.issuer import DevIssuer, SigningKey, UsedAssertions, load_clients
 from gateway.keysets import IssuerKeys
@@ -65,6 +66,7 @@ def make_parts(settings: Settings, clock: Clock) -> Parts:
     identity = Identity(Tokens(issuers.trusted, settings.gateway.audience, clock), lambda: policy.bundle, clock)
     trail = Trail(audit, lambda: policy.bundle, clock)
     registry = StoreRegistry(store.engine, clock)
+    harvest = Harvest(settings.gateway, settings.timezone, SubjectsSeen(store.engine), keys, clock)
 
     async def seal() -> None:
         sealer.start()
@@ -77,6 +79,7 @@ def make_parts(settings: Settings, clock: Clock) -> Parts:
         bundle=lambda: policy.bundle,
         disclosure=Disclosure(policy, reader, audit, keys, pseudonyms, clock),
         trail=trail,
+        harvest=harvest,
         registry=registry,
         pushing=Pushing(registry, PushLedger(store.engine, clock), pushes, keys, clock, settings.push),
         issuer=issuers.built_in,
@@ -86,16 +89,19 @@ def make_parts(settings: Settings, clock: Clock) -> Parts:
             _forgiving("the store", _in_thread(store.check)),
             _forgiving("the audit log", _in_thread(audit_store.check)),
             _forgiving("the policies", policy.look),
+            _forgiving("the numbers of subjects seen", harvest.exchange),
             audit.open,
             seal,
         ),
         background=(
             policy.run,
+            harvest.run,
             lambda: trail.count(identity.take_refused),
             *(source.run for source in issuers.remote),
         ),
         closing=(
             last_counts,
+            _forgiving("the numbers of subjects seen", harvest.exchange),
             audit.close,
             _in_thread(sealer.close),  # after the log: the last entries get their checkpoint
             reader.close,

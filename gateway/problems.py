@@ -61,6 +61,38 @@ class PushStopped(errors.Unprocessable):
         self.answer = answer
 
 
+class TooManyUnderWay(errors.CallerError):
+    """This client has too many requests under way"""
+
+    policy = "requests-in-flight"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"at most {limit} at the same time")
+        self.rate_limit = {
+            "ratelimit-policy": f'"{self.policy}";q={limit};qu="concurrent-requests"',
+            "ratelimit": f'"{self.policy}";r=0',
+        }
+
+
+class SubjectsExhausted(errors.CallerError):
+    """This client has seen as many citizens and enterprises as it may in a day"""
+
+    policy = "subjects-a-day"
+
+    def __init__(self, limit: int, seconds: int) -> None:
+        super().__init__(f"about {limit} in a day; the next day begins in {seconds} seconds")
+        self.retry_after = seconds
+        self.rate_limit = rate_limit(self.policy, limit, 0, seconds)
+
+
+def rate_limit(policy: str, quota: int, remaining: int, seconds: int) -> dict[str, str]:
+    """The fields of draft-ietf-httpapi-ratelimit-headers-10 for a number that is given anew every day."""
+    return {
+        "ratelimit-policy": f'"{policy}";q={quota};w=86400',
+        "ratelimit": f'"{policy}";r={remaining};t={seconds}',
+    }
+
+
 class Busy(errors.TryLater):
     """Too much of this is under way"""
 
@@ -116,6 +148,8 @@ TABLE: Mapping[type[Exception], Problem] = {
     errors.Rejected: Problem(422, "rejected", "Correct the value that the detail names."),
     errors.InvalidIdentifier: Problem(422, "invalid-identifier", "Check the number; the reason says what fails."),
     errors.ContractRefused: Problem(422, "contract-refused", "Correct the schema as the detail says."),
+    TooManyUnderWay: Problem(429, "too-many-under-way", "Wait for answers before you ask on.", 1),
+    SubjectsExhausted: Problem(429, "subjects-exhausted", "Go on the next day, or ask the operator for more.", 3600),
     HeadersTooLarge: Problem(431, "headers-too-large", "Send fewer or shorter headers."),
     Exception: Problem(500, "internal", "Tell the operator the request id."),
     errors.BrokerUnavailable: Problem(503, "broker-unavailable", "Send the same request again later.", 5),
@@ -157,6 +191,8 @@ def document(error: Exception, request_id: str | None) -> dict[str, Any]:
         members["errors"] = [{"pointer": fault.pointer, "reason": fault.reason} for fault in error.faults]
     if isinstance(error, PushStopped):
         members |= error.answer
+    if isinstance(error, TooManyUnderWay | SubjectsExhausted):
+        members["violated-policies"] = [error.policy]
     return members | ({"request_id": request_id} if request_id else {})
 
 
@@ -171,8 +207,8 @@ def headers(error: Exception) -> dict[str, str]:
     if isinstance(error, MethodNotAllowed) and error.allow:
         found["allow"] = error.allow
     if problem.retry_after is not None:
-        found["retry-after"] = str(problem.retry_after)
-    return found
+        found["retry-after"] = str(getattr(error, "retry_after", problem.retry_after))
+    return found | getattr(error, "rate_limit", {})
 
 
 def render(error: Exception, request_id: str | None = None) -> tuple[int, dict[str, str], bytes]:

@@ -16,7 +16,7 @@ from starlette.types import Scope
 from exchange.agreements import Bundle, Client
 from exchange.audit import AuditLog, Entry
 from exchange.clock import Clock
-from exchange.errors import AuditUnavailable, Forbidden, PolicyUnavailable
+from exchange.errors import AuditUnavailable, CallerError, PolicyUnavailable
 from gateway.limits import REQUEST_ID, template
 from gateway.problems import kind
 
@@ -34,7 +34,7 @@ class Trail:
         self._clock = clock
         self._unwritten: Counter[str] = Counter()  # of the few words of identity.Reason: as small after a year
 
-    async def refused(self, client: Client, scope: Scope, error: Forbidden) -> None:
+    async def refused(self, client: Client, scope: Scope, error: CallerError) -> None:
         """A known client asked for what it may not do: which route, and the kind of refusal."""
         act = f"{scope['method']} {template(scope)}"
         await self._append(client, act, "refused", scope, reason=kind(error)[1].slug)

@@ -13,6 +13,7 @@ In reading order:
     rejects           one row for each record that was set aside
     bundles           policy bundles, and which of them is in force
     store             Store: all of these in transactions
+    seen              SubjectsSeen: how many subjects each client has seen on a day
     push              PushLedger: Idempotency-Keys and sequences of pushes
     reading           FacetReader: how the gateway reads
     reading_sqlite    ... inline
@@ -33,6 +34,7 @@ from exchange.store.reading import LIST_LIMIT, FacetReader, Place, Told
 from exchange.store.reading_postgres import PostgresFacetReader
 from exchange.store.reading_sqlite import SqliteFacetReader
 from exchange.store.rejects import SetAside
+from exchange.store.seen import SubjectsSeen
 from exchange.store.store import Store
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "PushLedger",
     "SetAside",
     "Store",
+    "SubjectsSeen",
     "Told",
     "open_reader",
 ]

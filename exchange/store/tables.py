@@ -190,6 +190,17 @@ bundle_applications = sa.Table(
     sqlite_autoincrement=True,
 )
 
+# --- what is being read -----------------------------------------------------------------------------------------------
+
+# About how many subjects a client has seen on a day, as a sketch that names none. `client` is [issuer, client id].
+subjects_seen = sa.Table(
+    "subjects_seen",
+    metadata,
+    sa.Column("day", _key(), primary_key=True),
+    sa.Column("client", _key(), primary_key=True),
+    sa.Column("sketch", sa.LargeBinary, nullable=False),
+)
+
 # --- what is being pushed ---------------------------------------------------------------------------------------------
 
 # The one source that all pushes are: its epoch and the sequence to give next. One row.

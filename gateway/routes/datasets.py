@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 
 from fastapi import APIRouter, Request, Response
 
 from exchange.agreements import Bundle
 from exchange.errors import BadRequest, Forbidden
 from gateway.bodies import media_type
+from gateway.harvest import Harvest
 from gateway.identity import Caller, Identity
 from gateway.limits import note
 from gateway.problems import Busy
@@ -38,7 +39,7 @@ _RECORD = {
 _DELETION = {"delete": {"citizen_id": "11010119900307451X", "ticket": "H-2026-000123"}}
 
 
-def router(identity: Identity, bundle: Callable[[], Bundle], pushing: Pushing) -> APIRouter:
+def router(identity: Identity, bundle: Callable[[], Bundle], pushing: Pushing, harvest: Harvest) -> APIRouter:
     """The push."""
     routes = APIRouter(tags=["publish"], default_response_class=Response)
     places, room = _Places(), Room(pushing.bounds.spool_bytes)
@@ -59,9 +60,9 @@ def router(identity: Identity, bundle: Callable[[], Bundle], pushing: Pushing) -
                 },
             ),
             **problems(
-                "bad-request", "not-found", "conflict", "media-type", "unprocessable", "too-many-rejects",
-                "insufficient-scope", "broker-unavailable", "store-unavailable", "registry-unavailable", "busy",
-                *CALLER,
+                "bad-request", "not-found", "conflict", "too-many-under-way", "media-type", "unprocessable",
+                "too-many-rejects", "insufficient-scope", "broker-unavailable", "store-unavailable",
+                "registry-unavailable", "busy", *CALLER,
             ),
         },
         openapi_extra={
@@ -94,14 +95,11 @@ def router(identity: Identity, bundle: Callable[[], Bundle], pushing: Pushing) -
         _own(caller, dataset)
         form = FORMS[media_type(request.scope["headers"], tuple(FORMS))]
         key = _idempotency_key(request)
-        spool = Spool(room, caller.client.department)
-        try:
+        with harvest.under_way(caller.client), closing(Spool(room, caller.client.department)) as spool:
             async for chunk in request.stream():
                 spool.add(chunk)
             todo = Push(caller.client, dataset, form, spool, key, pushing.clock())
             found = await _published(pushing, todo, bundle(), places)
-        finally:
-            spool.close()
         note(request.scope, contract=dataset)
         return Response(found, media_type="application/json")
 

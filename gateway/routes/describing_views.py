@@ -119,10 +119,13 @@ def _operation(kind: str, subject: str) -> dict[str, Any]:
         Exchange_Policy="The version of the policies that decided.",
         Exchange_Receipt="Signed proof that this access stands in the audit log; keep it with the body.",
         Content_Digest="SHA-256 of the body (RFC 9530).",
+        RateLimit_Policy="How many distinct subjects this client may see in a day.",
+        RateLimit="How many of them are left, and in how many seconds the next day begins.",
     )
     said["content"]["application/json"]["schema"] = {"$ref": "#/components/schemas/View"}
     found = problems(
         "bad-request", "media-type", "invalid-body", "invalid-identifier", "insufficient-scope", "nothing-permitted",
+        "too-many-under-way", "subjects-exhausted",
         "audit-unavailable", "store-unavailable", *CALLER,
     )  # fmt: skip
     return {

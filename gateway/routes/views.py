@@ -19,6 +19,7 @@ from exchange.agreements import Bundle
 from exchange.disclosure import Disclosure, ViewRequest
 from exchange.subjects import SCHEMES, holds_identifier, parse
 from gateway.bodies import json_body
+from gateway.harvest import Harvest
 from gateway.identity import Identity
 from gateway.limits import REQUEST_ID, note
 from gateway.problems import Fault, Invalid
@@ -59,7 +60,7 @@ class ViewBody(BaseModel):
     )
 
 
-def routes(identity: Identity, bundle: Callable[[], Bundle], disclosure: Disclosure) -> list[Route]:
+def routes(identity: Identity, bundle: Callable[[], Bundle], disclosure: Disclosure, harvest: Harvest) -> list[Route]:
     """The two views."""
 
     def view(scheme: str) -> Callable[[Request], Any]:
@@ -67,28 +68,32 @@ def routes(identity: Identity, bundle: Callable[[], Bundle], disclosure: Disclos
             scope = request.scope
             caller = await identity.caller(scope)
             caller.require("view")
-            said = stated(scope["headers"], caller.person, bundle())
-            asked = read(await json_body(request))
-            view, receipt = await disclosure.disclose(
-                ViewRequest(
-                    client=caller.client,
-                    subject=parse(scheme, asked.id),
-                    purpose=said.purpose,
-                    case=said.case,
-                    officer=said.officer,
-                    officer_by=said.officer_by,
-                    contracts=asked.contracts,
-                    fields=asked.fields,
-                    after=asked.after or {},
-                    request_id=scope[REQUEST_ID],
-                    traceparent=said.traceparent,
+            with harvest.under_way(caller.client):
+                said = stated(scope["headers"], caller.person, bundle())
+                asked = read(await json_body(request))
+                subject = parse(scheme, asked.id)
+                harvest.check(caller.client)
+                view, receipt = await disclosure.disclose(
+                    ViewRequest(
+                        client=caller.client,
+                        subject=subject,
+                        purpose=said.purpose,
+                        case=said.case,
+                        officer=said.officer,
+                        officer_by=said.officer_by,
+                        contracts=asked.contracts,
+                        fields=asked.fields,
+                        after=asked.after or {},
+                        request_id=scope[REQUEST_ID],
+                        traceparent=said.traceparent,
+                    )
                 )
-            )
             note(scope, purpose=said.purpose)
             headers = {
                 "Exchange-Policy": view.policy,
                 "Exchange-Receipt": receipt.encode(),
                 "Content-Digest": view.content_digest,
+                **harvest.saw(caller.client, subject),
                 **({"traceparent": said.traceparent} if said.traceparent else {}),
             }
             return Response(view.body, media_type="application/json", headers=headers)

@@ -22,11 +22,12 @@ from exchange.contracts import Contract
 from exchange.errors import AuditUnavailable, NothingPermitted, PolicyUnavailable
 from exchange.publish import topics
 from exchange.registry import StoreRegistry
-from exchange.settings import PushSettings
-from exchange.store import PushLedger, Store
+from exchange.settings import GatewaySettings, PushSettings
+from exchange.store import PushLedger, Store, SubjectsSeen
 from exchange.store.database import open_engine
 from exchange.subjects import KeyMaker
 from gateway.app import Parts, build
+from gateway.harvest import Harvest
 from gateway.identity import Identity
 from gateway.limits import Edge
 from gateway.push import Pushing
@@ -134,6 +135,7 @@ class City:
             self.registry, PushLedger(self.store.engine, self.clock), self.broker.publisher(),
             KeyMaker("k1", b"0123456789abcdef"), self.clock, PushSettings().model_copy(update=bounds),
         )  # fmt: skip
+        self.harvest = self.make_harvest()
         self.app = self.make_app()
 
     def reset(self) -> None:
@@ -166,6 +168,12 @@ class City:
             raise PolicyUnavailable
         return self.bundle
 
+    def make_harvest(self, **settings: Any) -> Harvest:
+        """A gateway's count of who saw how many, beside those of this store's other gateways."""
+        keys = KeyMaker("k1", b"0123456789abcdef")
+        seen = SubjectsSeen(self.store.engine)
+        return Harvest(GatewaySettings(**settings), "Asia/Shanghai", seen, keys, self.clock)
+
     def make_app(self, tokens: Tokens | None = None) -> Edge:
         """The application; `tokens` in the place of a verifier that trusts KEY."""
         parts: Any = Parts(
@@ -174,6 +182,7 @@ class City:
             disclosure=self.disclosing,  # type: ignore[arg-type]
             trail=Trail(self.log, self.newest, self.clock),  # type: ignore[arg-type]
             registry=self.registry,
+            harvest=self.harvest,
             pushing=self.pushing,
             issuer=None,
             checks={"audit": lambda: self.log.writable, "policy": lambda: not self.policy_away},

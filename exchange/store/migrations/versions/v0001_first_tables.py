@@ -60,6 +60,7 @@ def upgrade() -> None:
         sa.Column("applied_at", sa.BigInteger, nullable=False),
         sqlite_autoincrement=True,
     )
+    subjects()
     push()
 
 
@@ -137,6 +138,16 @@ def registry() -> None:
         sa.Column("schema_id", sa.BigInteger, sa.ForeignKey("schemas.id"), nullable=False),
         sa.Column("registered_at", sa.BigInteger, nullable=False),
         sa.UniqueConstraint("subject", "schema_id"),
+    )
+
+
+def subjects() -> None:
+    """How many subjects each client has seen on a day."""
+    op.create_table(
+        "subjects_seen",
+        sa.Column("day", key(), primary_key=True),
+        sa.Column("client", key(), primary_key=True),
+        sa.Column("sketch", sa.LargeBinary, nullable=False),
     )
 
 

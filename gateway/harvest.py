@@ -1,0 +1,132 @@
+"""Against harvesting: how many requests a client may have under way, and how many subjects it may see in a day.
+
+Who may see one citizen may see any, one after the other, and a token that leaked would be the whole city. So each
+client has a number of distinct subjects a day; those it has seen are counted in a sketch that names nobody
+(`gateway.sketch`). The gateways of a store add their sketches every two seconds and at a clean stop, so the number
+holds over restarts and for all of them together: what can be missed is what one gateway serves in two seconds. A day is
+one of the city's time zone. Requests under way are counted by each process for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime, timedelta
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from exchange.agreements import Client
+from exchange.clock import Clock
+from exchange.errors import TryLater
+from exchange.metrics import SUBJECTS_SEEN, THROTTLED
+from exchange.settings import GatewaySettings
+from exchange.subjects import KeyMaker, Subject
+from gateway.problems import SubjectsExhausted, TooManyUnderWay, rate_limit
+from gateway.sketch import Sketch
+
+log = structlog.get_logger("gateway")
+
+EXCHANGE_SECONDS = 2.0
+WARN_SHARE = 0.8
+
+
+class Seen(Protocol):
+    """Where gateways add what they counted: see exchange.store.SubjectsSeen."""
+
+    def exchange(self, day: date, mine: Mapping[str, bytes]) -> dict[str, bytes]: ...
+
+
+class Harvest:
+    """The two bounds of each client. One event loop uses it; `exchange` runs in a thread."""
+
+    def __init__(self, settings: GatewaySettings, zone: str, seen: Seen, keys: KeyMaker, clock: Clock) -> None:
+        self._settings = settings
+        self._zone = ZoneInfo(zone)
+        self._seen = seen
+        self._keys = keys
+        self._clock = clock
+        self._under_way: Counter[tuple[str, str]] = Counter()
+        self._day = self._today()
+        self._sketches: dict[str, Sketch] = {}
+        self._warned: set[str] = set()
+
+    @contextlib.contextmanager
+    def under_way(self, client: Client) -> Iterator[None]:
+        """One request of this client. Raises TooManyUnderWay."""
+        limit = self._settings.requests_in_flight
+        if self._under_way[client.key] >= limit:
+            THROTTLED.labels(client.client_id, "in_flight").inc()
+            raise TooManyUnderWay(limit)
+        self._under_way[client.key] += 1
+        try:
+            yield
+        finally:
+            self._under_way[client.key] -= 1
+            if not self._under_way[client.key]:
+                del self._under_way[client.key]
+
+    def check(self, client: Client) -> None:
+        """Whether it may see one more subject today. Raises SubjectsExhausted."""
+        limit = self._limit(client)
+        if len(self._sketch(client)) >= limit:
+            THROTTLED.labels(client.client_id, "subjects").inc()
+            raise SubjectsExhausted(limit, self._seconds_left())
+
+    def saw(self, client: Client, subject: Subject) -> dict[str, str]:
+        """It was shown this subject, whether anything is known of it or not. The headers that tell how it stands."""
+        sketch, limit = self._sketch(client), self._limit(client)
+        sketch.add(self._keys.subject(subject))
+        size = len(sketch)
+        SUBJECTS_SEEN.labels(client.client_id).set(size)
+        name = _name(client)
+        if size >= WARN_SHARE * limit and name not in self._warned:
+            self._warned.add(name)
+            log.warning("a client nears its number of subjects a day", client=client.client_id, subjects=size, of=limit)
+        return rate_limit(SubjectsExhausted.policy, limit, max(0, limit - size), self._seconds_left())
+
+    async def exchange(self) -> None:
+        """Add what was counted here to what the others know, and learn it. Raises StoreUnavailable."""
+        self._turn()
+        day, mine = self._day, {name: bytes(sketch) for name, sketch in self._sketches.items()}
+        known = await asyncio.to_thread(self._seen.exchange, day, mine)
+        if day == self._day:
+            for name, registers in known.items():
+                self._sketches.setdefault(name, Sketch()).merge(registers)
+
+    async def run(self) -> None:
+        """Exchange every two seconds until cancelled; while the store is away, this process counts for itself."""
+        while True:
+            await asyncio.sleep(EXCHANGE_SECONDS)
+            with contextlib.suppress(TryLater):
+                await self.exchange()
+
+    def _limit(self, client: Client) -> int:
+        return self._settings.subjects_per_day_of.get(client.client_id, self._settings.subjects_per_day)
+
+    def _sketch(self, client: Client) -> Sketch:
+        self._turn()
+        return self._sketches.setdefault(_name(client), Sketch())
+
+    def _turn(self) -> None:
+        """At midnight everyone begins anew."""
+        if self._day != (today := self._today()):
+            self._day = today
+            self._sketches.clear()
+            self._warned.clear()
+
+    def _today(self) -> date:
+        return self._clock().astimezone(self._zone).date()
+
+    def _seconds_left(self) -> int:
+        now = self._clock().astimezone(self._zone)
+        midnight = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), self._zone)
+        return max(1, int((midnight - self._clock()).total_seconds()))
+
+
+def _name(client: Client) -> str:
+    return json.dumps(client.key)
