@@ -48,8 +48,8 @@ def run(settings: Settings, make: Callable[[Settings], Edge]) -> None:
     Raises SettingWrong for an address that cannot be had, and whatever `make` raises.
     """
     gateway = settings.gateway
-    listener = bind(gateway.host, gateway.port, "gateway")
-    metrics = bind(gateway.metrics_host, gateway.metrics_port, "gateway.metrics")
+    listener = bind(gateway.host, gateway.port, "gateway.host, gateway.port")
+    metrics = bind(gateway.metrics_host, gateway.metrics_port, "gateway.metrics_host, gateway.metrics_port")
     ports = {"port": listener.getsockname()[1], "metrics_port": metrics.getsockname()[1]}
     app = make(settings.model_copy(update={"gateway": gateway.model_copy(update=ports)}))
     main = _Server(configuration(app, lifespan=True, connections=allow_connections()))

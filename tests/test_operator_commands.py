@@ -41,6 +41,19 @@ def test_a_token_cannot_be_had_while_the_gateway_is_down(tmp_path: Path, monkeyp
     with pytest.raises(GatewayUnavailable, match=r"^The gateway cannot be reached: .* does not answer") as raised:
         fetch(down, "desk")
     assert "keys" not in str(raised.value)
-    monkeypatch.setattr(httpx2, "post", lambda *_, **__: httpx2.Response(200, text="<html>"))
-    with pytest.raises(GatewayUnavailable, match="no token endpoint"):
-        fetch(down, "desk")
+    for strange in ("<html>", "[]", "{}"):
+        monkeypatch.setattr(httpx2, "post", lambda *_, said=strange, **__: httpx2.Response(200, text=said))
+        with pytest.raises(GatewayUnavailable, match="no token endpoint"):
+            fetch(down, "desk")
+
+
+def test_what_is_no_secret_and_no_address_is_named(tmp_path: Path) -> None:
+    wrong = settings(tmp_path, '[gateway]\npublic_url = "http://[::1"\n')
+    secret = client_secret(wrong, "desk")
+    secret.parent.mkdir(parents=True)
+    secret.write_bytes(b"\xff")
+    with pytest.raises(SettingWrong, match="desk cannot be read"):
+        fetch(wrong, "desk")
+    secret.write_text("secret", "ascii")
+    with pytest.raises(SettingWrong, match=r"gateway\.public_url"):
+        fetch(wrong, "desk")
