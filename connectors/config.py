@@ -7,7 +7,6 @@ an error names the file, the setting and what to do, never a value that was foun
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
 from importlib.metadata import entry_points
@@ -18,7 +17,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from exchange.errors import SettingWrong
 from exchange.publish import PUSH
-from exchange.settings import Part, SecretReference, TimeZone, explain
+from exchange.settings import Part, SecretReference, TimeZone, explain, read_table
 
 GROUP = "exchange.connectors"
 
@@ -142,12 +141,7 @@ class Instance(Part):
 
 def read_toml(file: Path) -> Mapping[str, Any]:
     """The table in an instance file. Raises SettingWrong."""
-    try:
-        return tomllib.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise SettingWrong(f"{file} does not exist; docs/connectors.md shows what an instance file holds") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingWrong(f"{file} cannot be read as TOML: {error}") from None
+    return read_table(file, "docs/connectors.md shows what an instance file holds")
 
 
 def kinds() -> dict[str, Any]:

@@ -10,13 +10,15 @@ import os
 import stat
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from exchange.errors import SettingWrong
+
+TABLE_BYTES = 1 << 20
 
 
 def _zone(name: str) -> str:
@@ -189,12 +191,9 @@ class Settings(BaseSettings):
     @classmethod
     def load(cls, file: Path) -> Settings:
         """Read the file and the environment. Raises SettingWrong naming file, setting and what to do."""
-        try:
-            table = tomllib.loads(file.read_text("utf-8"))
-        except FileNotFoundError:
-            raise SettingWrong(f"{file} does not exist; `exchange init` makes one") from None
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise SettingWrong(f"{file} cannot be read as TOML: {error}") from None
+        table = read_table(file, "`exchange init` makes one")
+        if "root" in table:
+            raise SettingWrong(f"{file}: root: Extra inputs are not permitted")
         try:
             return cls(**table, root=file.resolve().parent)
         except ValidationError as error:
@@ -228,6 +227,24 @@ class Settings(BaseSettings):
     def secret(self, name: str, reference: str) -> bytes:
         """The bytes of a secret. Raises SettingWrong naming the setting; the value is in no error."""
         return read_secret(name, reference, self.root)
+
+
+def read_table(file: Path, missing: str) -> dict[str, Any]:
+    """The table in a TOML file. `missing` says what to do where there is none. Raises SettingWrong naming the file."""
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):  # a pipe would be waited for
+            raise SettingWrong(f"{file} is not a regular file")
+        with file.open("rb") as stream:
+            content = stream.read(TABLE_BYTES + 1)
+        if len(content) > TABLE_BYTES:
+            raise SettingWrong(f"{file} is larger than {TABLE_BYTES} bytes")
+        return tomllib.loads(content.decode("utf-8"))
+    except FileNotFoundError:
+        raise SettingWrong(f"{file} does not exist; {missing}") from None
+    except RecursionError:
+        raise SettingWrong(f"{file} cannot be read as TOML: it is nested too deeply") from None
+    except (OSError, ValueError) as error:  # a decoder's errors, and those of numbers that are too long
+        raise SettingWrong(f"{file} cannot be read as TOML: {error}") from None
 
 
 def read_secret(name: str, reference: str, root: Path) -> bytes:

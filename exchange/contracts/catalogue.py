@@ -12,6 +12,7 @@ from types import MappingProxyType
 from exchange.contracts.contract import Contract
 from exchange.errors import ContractRefused
 
+MAX_BYTES = 1 << 20
 _STEM = re.compile(r"(?P<dataset>[^.]+)(?:\.v(?P<major>[1-9][0-9]*))?")
 
 
@@ -43,7 +44,7 @@ class Catalogue:
 def load(path: Path) -> Contract:
     """The contract in one file. Raises ContractRefused with the file, and for each reason the path in the schema."""
     try:
-        contract = Contract.from_text(path.read_bytes().decode("utf-8"))
+        contract = Contract.from_text(_content(path).decode("utf-8"))
     except OSError as error:
         raise ContractRefused(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
@@ -52,6 +53,23 @@ def load(path: Path) -> Contract:
         raise ContractRefused("\n".join(f"{path}: {reason}" for reason in refused.detail.splitlines())) from None
     _named_alike(path, contract)
     return contract
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    try:
+        return path.resolve(strict=True).is_relative_to(folder.resolve(strict=True))
+    except (OSError, RuntimeError):  # RuntimeError: links that lead in a circle
+        return False
+
+
+def _content(path: Path) -> bytes:
+    if not path.is_file() and path.exists():  # a pipe would be waited for
+        raise ContractRefused("is not a regular file")
+    with path.open("rb") as stream:
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ContractRefused(f"is larger than {MAX_BYTES} bytes")
+    return content
 
 
 def load_catalogue(folder: Path) -> Catalogue:
@@ -63,6 +81,9 @@ def load_catalogue(folder: Path) -> Catalogue:
     for path in sorted(folder.rglob("*.avsc")):
         if len(path.relative_to(folder).parts) != 2:
             reasons.append(f"{path}: a contract's place is {folder}/<department>/<dataset>.avsc")
+            continue
+        if not _inside(path, folder):
+            reasons.append(f"{path}: is a symbolic link that leads out of {folder}, or nowhere")
             continue
         try:
             found[path] = load(path)
