@@ -79,3 +79,12 @@ def commands() -> set[str]:
 def test_every_command_is_documented_and_no_other() -> None:
     page = (DOCS / "reference/commands.md").read_text("utf-8")
     assert set(re.findall(r"^\| `(exchange(?: [a-z]+)+)", page, re.MULTILINE)) == commands()
+
+
+def test_every_attack_of_the_threat_model_names_a_test_that_exists() -> None:
+    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", (DOCS / "security.md").read_text("utf-8"))
+    assert len(named) > 20
+    missing = [
+        f"{file}::{test}" for file, test in named if f"def {test}(" not in (DOCS.parent / file).read_text("utf-8")
+    ]
+    assert not missing
