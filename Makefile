@@ -8,7 +8,7 @@ ARGS ?=
 
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: demo test test-services lint format bench volume rig services-start services-stop clean
+.PHONY: demo test test-services lint format bench volume rig rig-syscalls services-start services-stop clean
 
 demo: .venv/.locked  ## a city on this machine: publish, materialise, disclose, verify (ARGS=--once, ARGS=--json)
 	@$(RUN)exchange demo $(ARGS)
@@ -39,6 +39,9 @@ volume: .venv/.locked  ## a city of 100,000 through all of `exchange up`: time, 
 
 rig: .venv/.locked  ## kills and other faults for five minutes, held against an oracle (ARGS="--seed 7 --kills 30")
 	@$(RUN)python -m rig $(ARGS)
+
+rig-syscalls: .venv/.locked  ## a materialiser that crashes at every system call that writes (ARGS="--step 10"); needs strace
+	@$(RUN)python -m rig.syscalls $(ARGS)
 
 services-start: .venv/.locked  ## Apache Kafka and PostgreSQL on loopback, for trying
 	@$(RUN)python deploy/local/services.py start --env --product

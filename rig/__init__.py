@@ -29,4 +29,5 @@ In reading order; a module imports only from those above it:
     recovery      seconds until what was killed served again
     run           one run, from founding to findings
     report        the findings, for people and for programs
+    syscalls      a command of its own: a crash at every system call that writes
 """

@@ -3,7 +3,8 @@
     python -m rig --seed 7 --kills 30
     python -m rig --kafka --postgres --minutes 10      # on servers of its own, which it kills too
 
-Exits with 1 if anything did not hold. The seed draws the faults and what is said; the same seed draws them again.
+Exits with 1 if anything did not hold, with 2 if it could not be tried. The seed draws the faults and what is said; the
+same seed draws them again.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from rig.places import OWN, prepared
 from rig.report import document, table
 from rig.run import Plan, Run
 from rig.servers import Servers
+from rig.site import Failed
 
 NAMES = [*(fault.name for fault in ALL), *SHARES]
 
@@ -40,13 +42,17 @@ def main() -> int:
         pace=options.pace,
         within=options.within,
     )
-    with (
-        _folder(options.dir) as folder,
-        _servers() as servers,
-        prepared(options.kafka, options.postgres, servers) as places,
-    ):
-        print(f"seed {plan.seed}, {places}", file=sys.stderr, flush=True)
-        outcome = Run(plan, folder, places, servers).run()
+    try:
+        with (
+            _folder(options.dir) as folder,
+            _servers() as servers,
+            prepared(options.kafka, options.postgres, servers) as places,
+        ):
+            print(f"seed {plan.seed}, {places}", file=sys.stderr, flush=True)
+            outcome = Run(plan, folder, places, servers).run()
+    except Failed as failed:
+        print(failed, file=sys.stderr)
+        return 2
     told = document(plan, outcome, str(places))
     print(json.dumps(told, indent=2, ensure_ascii=False) if options.json else table(told))
     return 0 if outcome.good else 1

@@ -58,7 +58,7 @@ def table(told: dict[str, Any]) -> str:
         ),
         "",
         *(
-            f"  served again: {kind:12} median {times['median']} s, at most {times['max']} s ({times['n']} kills)"
+            f"  served again: {kind:12} median {times['median']} s, at most {times['max']} s ({times['n']} times)"
             for kind, times in told["recovery_seconds"].items()
         ),
         f"  answers: {', '.join(f'{count:,} {what}' for what, count in told['answers'].items())}",

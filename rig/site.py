@@ -13,11 +13,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
 from threading import Event, Lock
+
+import httpx2
 
 PROJECT = Path(__file__).resolve().parent.parent
 AGAIN = 0.2  # seconds after which what has ended is started again
@@ -112,11 +114,23 @@ class Site:
                 for part in self.parts.values():
                     self._look(part)
 
-    def start(self) -> None:
-        """Start everything."""
+    def start(self, *names: str) -> None:
+        """Start these, or everything."""
         with self._lock:
             for part in self.parts.values():
-                self._spawn(part)
+                if part.name in names or not names:
+                    self._spawn(part)
+
+    def ready(self, name: str, seconds: float) -> None:
+        """Wait until a gateway says that it is ready. Raises Failed."""
+        url = self.gateways[int(name.rpartition("-")[2]) - 1]
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with suppress(httpx2.TransportError):
+                if httpx2.get(f"{url}/readyz", timeout=2).status_code == 200:
+                    return
+            time.sleep(0.05)
+        raise Failed(f"{name} was not ready within {seconds:.0f} s: {tail(self.parts[name].log)}")
 
     def pids(self) -> dict[str, int]:
         """What runs now."""
