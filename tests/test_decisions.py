@@ -240,7 +240,7 @@ class TestTime:
 
 
 class TestMajors:
-    """Case 83 of the field: a new major is published, the agreement is still about the old one."""
+    """A new major is published, the agreement is still about the old one."""
 
     @pytest.fixture
     def decider(self, tmp_path: Path) -> Decider:

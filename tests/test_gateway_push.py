@@ -98,6 +98,16 @@ async def test_every_line_is_accounted_for(city: City) -> None:
     assert sum(value is None for value in values) == 1
 
 
+async def test_text_that_no_store_could_hold_costs_its_record_only(city: City) -> None:
+    """PostgreSQL takes no NUL, and UTF-8 has no lone surrogate: neither may take the good record behind it along."""
+    nul, surrogate = (f'{{"citizen_id":"{CITIZEN}","name":"A{sign}B"}}'.encode() for sign in ("\\u0000", "\\ud800"))
+    answer = await push(city, ndjson(nul, surrogate, good("Wang", OTHER)))
+    assert (answer.status_code, answer.json()["accepted"]) == (200, 1)
+    assert [reason["line"] for reason in answer.json()["reasons"]] == [1, 2]
+    assert effects(city) == [("civil/push", 3)]
+    assert len(topic(city, "civil.rejects.v1")) == 2
+
+
 async def test_at_most_a_hundred_reasons_but_all_the_rejects(city: City) -> None:
     answer = (await push(city, ndjson(*([{}] * 150)))).json()
     assert (answer["accepted"], answer["rejected"], len(answer["reasons"])) == (0, 150, 100)

@@ -139,7 +139,7 @@ class TestParsing:
 
 
 class TestWhatBites:
-    """Cases 79 and 80 of the field: rules that are skipped, and values that quietly compare as unequal."""
+    """What policy engines let through: rules that are skipped, and values that quietly compare as unequal."""
 
     @pytest.mark.parametrize(
         "condition",

@@ -11,7 +11,9 @@ import pytest
 
 from exchange.contracts import Contract
 from exchange.errors import BrokerUnavailable, Fenced, NotFound, RegistryUnavailable, StoreUnavailable, TopicChanged
+from exchange.materialise import loop
 from exchange.materialise.schemas import SchemaSource
+from exchange.metrics import LAG
 from exchange.records import WATERMARKS_TOPIC, Envelope, Message, Origin, Reject, Watermark, rejects_topic
 from exchange.registry import StoreRegistry
 from exchange.store import Applied, Batch, Store, open_reader
@@ -103,6 +105,8 @@ def test_what_is_wrong_is_set_aside_with_its_place_and_its_neighbours_go_on(bus:
         "empty": Message(good.key, b"", headers),
         "a byte too many": Message(good.key, good.value + b"z", headers),
         "a byte too few": Message(good.key, good.value[:-1], headers),
+        "four zero bytes": Message(good.key, bytes(4), headers),
+        "a frame of another form": Message(good.key, b"\1" + bytes(16) + good.value[5:], headers),
         "an unknown schema": Message(good.key, b"\0\0\0\x27\x0f" + good.value[5:], headers),
         "another contract's schema": replace(
             bus.message("civil.penalty", {"citizen_id": CITIZEN, "number": "1", "amount": 1}, 1), key=good.key
@@ -122,6 +126,33 @@ def test_what_is_wrong_is_set_aside_with_its_place_and_its_neighbours_go_on(bus:
     told = " ".join(f"{reject.reason} {reject.place} {reject.field}" for reject in found)
     assert CITIZEN not in told
     assert "Li" not in told
+
+
+def test_a_message_without_a_key_is_set_aside_and_changes_no_facet(bus: Bus, broker: FakeBroker) -> None:
+    """Without a key a record cannot be compacted, and a deletion means nothing: foreign producers send both."""
+    bus.say(PERSON.topic, bus.message("civil.person", person(), 1))
+    record = bus.message("civil.person", person(name="Zhao"), 2)
+    deletion = bus.message("civil.person", person(), 3, delete=True)
+    broker.append_unchecked(PERSON.topic, [replace(each, key=None) for each in (record, deletion)])  # type: ignore[arg-type]
+    bus.say(PERSON.topic, bus.message("civil.person", person(OTHER), 4))
+    read_to_end(bus)
+    assert [each.reject.reason for each in bus.store.list_rejects()] == ["the message has no key"] * 2
+    assert bus.store_facets() == 2
+    assert not any("Zhao" in payload for payload in bus.store_payloads())
+
+
+def test_the_lag_of_a_partition_is_shown_by_its_owner_only(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has given its partitions up would show its last lag for ever, and sums would count it twice."""
+    monkeypatch.setattr(loop, "LAG_SECONDS", 0.02)
+
+    def shown() -> int:
+        return sum(sample.labels["topic"] == PERSON.topic for each in LAG.collect() for sample in each.samples)
+
+    bus.say(PERSON.topic, bus.message("civil.person", person(), 1))
+    for _ in range(2):  # the second time round it is the next owner
+        with Running(bus.materialiser()):
+            until(lambda: shown() == 4)
+        assert shown() == 0
 
 
 def test_a_connectors_rejects_and_watermarks_are_stored(bus: Bus) -> None:
