@@ -208,6 +208,15 @@ def test_what_is_wrong_is_named_with_file_and_setting(department: Department) ->
         department.run()
 
 
+@pytest.mark.parametrize("name", [r"a\nb", r"a\n", "x" * 10_000, r"\u0430", "A", "-a", ""])
+def test_a_name_that_becomes_a_label_of_metrics_is_short_and_plain(department: Department, name: str) -> None:
+    kept = [line for line in INSTANCE.splitlines() if not line.startswith("name =")]
+    department.file.write_text("\n".join([f'name = "{name}"', *kept]))
+    with pytest.raises(SettingWrong, match="name: ") as wrong:
+        department.run()
+    assert len(str(wrong.value)) < 1000
+
+
 def test_values_of_settings_are_in_no_error(department: Department) -> None:
     department.file.write_text(INSTANCE + f'max_reject_share = "{citizen(1)}"')
     with pytest.raises(SettingWrong) as wrong:
