@@ -110,7 +110,11 @@ class Harvest:
 
     def _sketch(self, client: Client) -> Sketch:
         self._turn()
-        return self._sketches.setdefault(_name(client), Sketch())
+        name = _name(client)
+        sketch = self._sketches.get(name)
+        if sketch is None:
+            sketch = self._sketches[name] = Sketch()
+        return sketch
 
     def _turn(self) -> None:
         """At midnight everyone begins anew."""

@@ -28,14 +28,18 @@ class Sketch:
         if len(registers) != REGISTERS or max(registers) > _RANKS + 1:
             raise ValueError("not the registers of a sketch")
         self._registers = bytearray(registers)
+        self._counts = self._counted()  # how many registers have each rank
         self._size: int | None = None
 
     def add(self, text: str) -> None:
         number = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, person=b"sketch").digest(), "big")
         place, rest = number >> _RANKS, number & _MASK
         rank = _RANKS + 1 - rest.bit_length()
-        if rank > self._registers[place]:
+        before = self._registers[place]
+        if rank > before:
             self._registers[place] = rank
+            self._counts[before] -= 1
+            self._counts[rank] += 1
             self._size = None
 
     def merge(self, registers: bytes) -> None:
@@ -43,6 +47,7 @@ class Sketch:
         other = Sketch(registers)._registers
         if other != self._registers:
             self._registers = bytearray(map(max, self._registers, other))
+            self._counts = self._counted()
             self._size = None
 
     def __bytes__(self) -> bytes:
@@ -54,10 +59,11 @@ class Sketch:
             self._size = round(self._estimate())
         return self._size
 
+    def _counted(self) -> list[int]:
+        return [self._registers.count(rank) for rank in range(_RANKS + 2)]
+
     def _estimate(self) -> float:
-        counts = [0] * (_RANKS + 2)
-        for rank in self._registers:
-            counts[rank] += 1
+        counts = self._counts
         sum_ = REGISTERS * _tau(1 - counts[_RANKS + 1] / REGISTERS)
         for rank in range(_RANKS, 0, -1):
             sum_ = 0.5 * (sum_ + counts[rank])
