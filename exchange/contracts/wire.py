@@ -13,8 +13,8 @@ MAX_VALUE_BYTES = 1 << 20
 FRAME_BYTES = 5
 MAX_DATUM_BYTES = MAX_VALUE_BYTES - FRAME_BYTES
 # Values in one record: every scalar, and every record, array item and map entry around them. Records nested in records
-# make one byte of datum several dictionaries; this many cost some 40 ms and 5 MB at worst.
-MAX_VALUES = 1 << 15
+# make one byte of datum several dictionaries; this many cost some 20 to 30 ms and 3 MB at worst.
+MAX_VALUES = 1 << 14
 
 
 class Budget:
