@@ -96,7 +96,10 @@ class Harvest:
         known = await asyncio.to_thread(self._seen.exchange, day, mine)
         if day == self._day:
             for name, registers in known.items():
-                self._sketches.setdefault(name, Sketch()).merge(registers)
+                try:
+                    self._sketches.setdefault(name, Sketch()).merge(registers)
+                except ValueError:
+                    log.warning("what the store has of a client's subjects is damaged and counts nothing", day=str(day))
 
     async def run(self) -> None:
         """Exchange every two seconds until cancelled; while the store is away, this process counts for itself."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from exchange.store.tables import subjects_seen
 from gateway.sketch import REGISTERS, Sketch
@@ -159,3 +160,22 @@ async def test_a_client_has_so_many_requests_under_way_and_others_do_not_notice(
         assert (await ask(city)).status_code == 500
     city.disclosing.fails = None
     assert (await ask(city)).status_code == 200
+
+
+async def test_what_was_damaged_in_the_store_counts_nothing_and_stops_nothing(city: City) -> None:
+    bounded(city, subjects_per_day=20)
+    for each in citizens(3):
+        await ask(city, each)
+    await city.harvest.exchange()
+    with city.store.engine.begin() as connection:
+        connection.execute(subjects_seen.update().values(sketch=b"damaged"))
+        ((day, _, _),) = connection.execute(sa.select(subjects_seen)).all()
+        connection.execute(subjects_seen.insert().values(day=day, client="[]", sketch=b"damaged"))
+    with capture_logs() as said:
+        await city.harvest.exchange()
+    assert [line["log_level"] for line in said] == ["warning"]  # of the client that nobody here has counted
+    with city.store.engine.connect() as connection:
+        sketches = {name: sketch for _, name, sketch in connection.execute(sa.select(subjects_seen))}
+    assert sketches.pop("[]") == b"damaged"
+    (ours,) = sketches.values()
+    assert len(Sketch(bytes(ours))) == 3

@@ -11,8 +11,13 @@ from typer.testing import CliRunner, Result
 
 from exchange.cli import policy
 from exchange.cli.init import initialise
-from exchange.errors import NotFound
+from exchange.cli.materialise import topics_to_read
+from exchange.clock import system_clock
+from exchange.errors import NotFound, PolicyUnavailable
 from exchange.settings import Settings
+from exchange.store.database import writing
+from exchange.store.tables import bundles
+from exchange.wiring import open_store
 from tests.support.site import ROOT, Site
 
 ASKED = ("tax-desk", "tax-assessment", "civil.person")
@@ -66,3 +71,17 @@ def test_before_the_first_apply_only_the_files_can_be_explained(tmp_path: Path) 
     assert told.exception is not None
     assert "policy apply" in str(told.exception) or "exchange" in str(told.exception)
     assert shown(explain(site, *ASKED, "--json", "--files"))
+
+
+def test_a_bundle_that_was_damaged_in_the_store_is_mended_by_the_next_apply(tmp_path: Path) -> None:
+    site = Site.made(tmp_path)
+    before = shown(explain(site, *ASKED, "--json"))
+    store = open_store(site.settings(), system_clock)
+    with writing(store.engine) as connection:
+        connection.execute(bundles.update().values(body=b"damaged"))
+    with pytest.raises(PolicyUnavailable, match="policy apply"):
+        topics_to_read(store)  # none is whole: what was read before goes on being read
+    policy.apply_policies(site.settings())
+    assert topics_to_read(store)
+    store.close()
+    assert shown(explain(site, *ASKED, "--json")) == before

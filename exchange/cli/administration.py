@@ -10,7 +10,7 @@ from typing import Any
 from exchange.agreements import Bundle, has_version
 from exchange.audit import AuditStore, Entry, append_admin
 from exchange.clock import system_clock
-from exchange.errors import NotFound
+from exchange.errors import NotFound, PolicyUnavailable
 from exchange.settings import Settings
 from exchange.store import Store
 from exchange.wiring import audit_keys, audit_url, process_name, signer
@@ -21,11 +21,14 @@ def bundle_in_force(store: Store) -> Bundle | None:
 
     Raises StoreUnavailable; PolicyUnavailable if it cannot be read.
     """
-    for version in store.recent_bundle_versions():
+    versions = store.recent_bundle_versions()
+    for version in versions:
         with suppress(NotFound):
             body = store.bundle(version)
             if has_version(body, version):
                 return Bundle.from_bytes(body, version)
+    if versions:
+        raise PolicyUnavailable("no recent bundle in the store is whole: run `exchange policy apply`")
     return None
 
 

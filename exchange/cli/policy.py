@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
 
 from exchange import publish
-from exchange.agreements import Bundle
+from exchange.agreements import Bundle, has_version
 from exchange.audit import checkpoints
 from exchange.cli.administration import bundle_in_force, note
 from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
@@ -19,6 +20,7 @@ from exchange.errors import NotFound
 from exchange.records import CHECKPOINTS_TOPIC
 from exchange.registry import StoreRegistry
 from exchange.settings import Settings
+from exchange.store import Store
 from exchange.topics import TopicSpec
 from exchange.wiring import open_broker, open_store
 
@@ -99,6 +101,15 @@ def _in_force(settings: Settings) -> Bundle:
     return bundle
 
 
+def _stands(store: Store, bundle: Bundle) -> bool:
+    """Whether this very bundle is the newest in the store, undamaged."""
+    if store.newest_bundle_version() != bundle.version:
+        return False
+    with suppress(NotFound):
+        return has_version(store.bundle(bundle.version), bundle.version)
+    return False
+
+
 def read_policies(settings: Settings) -> tuple[Catalogue, Bundle]:
     """The contracts and the bundle that the folders make. Raises ContractRefused, PolicyRefused."""
     catalogue = load_catalogue(settings.path(settings.schemas))
@@ -125,13 +136,14 @@ def apply_policies(settings: Settings) -> dict[str, Any]:
             for contract in served
             if registry.lookup(contract.registry_subject, contract.schema_text) is None
         ]
-        if new or store.newest_bundle_version() != bundle.version:
+        stands = _stands(store, bundle)
+        if new or not stands:
             note(settings, "policy apply", bundle=bundle.version, details={"registers": new})
         for contract in served:
             registry.register(contract.registry_subject, contract.schema_text)
         for spec in topics(settings, served):
             broker.ensure(spec)
-        if store.newest_bundle_version() != bundle.version:
+        if not stands:
             store.save_bundle(bundle.version, bundle.to_bytes())
     finally:
         broker.close()

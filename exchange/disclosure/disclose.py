@@ -26,7 +26,7 @@ from exchange.errors import CallerError, ExchangeError, NothingPermitted
 from exchange.metrics import VIEW_SECONDS, VIEWS
 from exchange.store import FacetReader
 from exchange.subjects import SCHEMES, KeyMaker, Subject
-from exchange.views import Selection, Trimmers, merge, select
+from exchange.views import Selection, Trimmer, Trimmers, merge, select
 
 WATERMARKS_S = 0.5
 """How old the watermarks of a view may be: as_of lags by at most this."""
@@ -139,7 +139,9 @@ class Disclosure:
         asked = select(permitted, bundle.terms, request.contracts, request.fields)
         known |= {"contracts": _shown(asked), "policies": _ids(asked.decisions)}
         pairs = [((one.contract, one.major), one) for one in asked.decisions]
-        trimmers = {pair: self._trimmers.of(decision, bundle.terms[pair]) for pair, decision in pairs}
+        # A decision that was narrowed to some fields is this request's own: its trimmer would never be asked for again.
+        make = self._trimmers.of if request.fields is None else Trimmer
+        trimmers = {pair: make(decision, bundle.terms[pair]) for pair, decision in pairs}
         gathering = Gathering(self._reader, trimmers, bundle.terms, request.after, now)
         told = await self._watermarks.of(bundle)  # before the facets: no value is said to be newer than it is
         trimmed = await gathering.of(self._keys.subject(request.subject))

@@ -80,7 +80,7 @@ class PolicyWatch:
                 break
             body = await self._whole(version)
             if body is not None:
-                self._decider = await asyncio.to_thread(Decider, Bundle.from_bytes(body, version))
+                self._decider = await asyncio.to_thread(_decider, body, version)
                 log.info("policy in force", policy=version)
                 break
             damaged += 1
@@ -110,3 +110,8 @@ class PolicyWatch:
                 log.warning("the newest policy cannot be read", error=type(error).__name__)
             POLICY_AGE.set(max(0.0, self._monotonic() - self._confirmed) if self._decider is not None else float("inf"))
             await asyncio.sleep(self._interval)
+
+
+def _decider(body: bytes, version: str) -> Decider:
+    """What a bundle decides. Parsing it and its policies takes milliseconds: never on the event loop."""
+    return Decider(Bundle.from_bytes(body, version))

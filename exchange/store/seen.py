@@ -43,8 +43,9 @@ class SubjectsSeen:
         return known | merged
 
 
-def _union(one: bytes, other: bytes) -> bytes:
-    return one if one == other else bytes(map(max, one, other))
+def _union(mine: bytes, known: bytes) -> bytes:
+    """The greater of each register; what stands there with another number of them is damaged, and replaced."""
+    return mine if mine == known or len(mine) != len(known) else bytes(map(max, mine, known))
 
 
 def _of(connection: sa.Connection, day: date) -> dict[str, bytes]:

@@ -120,7 +120,8 @@ class Store:
     def save_bundle(self, version: str, body: bytes) -> None:
         """Store an immutable bundle and make it the newest, also if it was stored before.
 
-        Raises PolicyRefused if another body is stored under this version.
+        A body that was damaged in the store is mended. Raises PolicyRefused if another body is stored under this
+        version, and this one has not the version's hash either.
         """
         with writing(self.engine) as connection:
             bundles.save(connection, version, body, self._clock())
