@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.config import Instance
-from exchange.contracts import Contract
+from exchange.contracts import Contract, frame
 from exchange.errors import (
     BrokerUnavailable,
     CursorHeld,
@@ -297,6 +297,20 @@ def test_a_value_under_a_foreign_key_is_no_row_of_ours_that_is_gone(bench: Bench
     for number, value in enumerate((ours.value, spoilt), 77):
         headers = Envelope(Origin("civil/test", 1, number), NAMED.topic, NOW).headers()
         bench.broker.publisher().publish(NAMED.topic, [Message(other, value, headers)])
+    bench.cursor.unlink()
+    assert bench.read(Given(row(1))) == Outcome(read=1, unchanged=1)
+    assert [delivery.key for delivery in bench.deliveries() if delivery.value is None] == []
+
+
+def test_a_datum_of_another_contract_is_no_row_of_ours_that_is_gone(bench: Bench) -> None:
+    """Without a record key the message key does not tell which contract a datum is of."""
+    bench.read(Given(row(1)))
+    other = contract(field("name", "string"), name="Pensioner")
+    schema_id = bench.registry.register(other.registry_subject, other.schema_text)
+    record = other.check({"citizen_id": citizen(2), "name": "乙"})
+    headers = Envelope(Origin("civil/test", 1, 77), NAMED.topic, NOW).headers()
+    stray = Message(KEYS.message_key(record.subject, other.name, ()), frame(schema_id, other.encode(record)), headers)
+    bench.broker.publisher().publish(NAMED.topic, [stray])
     bench.cursor.unlink()
     assert bench.read(Given(row(1))) == Outcome(read=1, unchanged=1)
     assert [delivery.key for delivery in bench.deliveries() if delivery.value is None] == []

@@ -108,6 +108,8 @@ class Learning:
         if known is None:
             return UNKNOWN
         shaped, contract = known
+        if contract.topic != self.topic:
+            raise Rejected("the schema is that of another contract")
         record = contract.unpack(datum)
         if self.keys.message_key(record.subject, contract.name, record.record_key) != key:
             raise Rejected("the message key disagrees with the value")
