@@ -24,7 +24,7 @@ import httpx2
 import pytest
 
 from exchange.audit import PublicKeys
-from exchange.errors import IssuerUnavailable
+from exchange.errors import GatewayUnavailable
 from exchange.records import WATERMARKS_TOPIC
 from tests.support.dying import Death, When, on, to
 from tests.support.evidence import Evidence, said
@@ -360,7 +360,7 @@ class Pushes:
     def _sent(self, records: Sequence[Any], key: str) -> bool:
         try:
             answer = self._city.push(records, key)
-        except (httpx2.TransportError, IssuerUnavailable):
+        except (httpx2.TransportError, GatewayUnavailable):
             return False
         assert answer.status_code in (200, 409, 503), answer.text
         return answer.status_code == 200
