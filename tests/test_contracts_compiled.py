@@ -65,8 +65,9 @@ def outcome(call: Callable[[], Unpacked]) -> Any:
 
 def compiled(found: Contract, datum: bytes) -> Unpacked:
     """What the made code gives, without the reference behind it."""
-    assert found._unpack is not None
-    return found._unpack(datum)
+    unpack = found._unpacker()
+    assert unpack is not None
+    return unpack(datum)
 
 
 @relaxed

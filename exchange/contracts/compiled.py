@@ -1,4 +1,4 @@
-"""The fast way from a datum to what a facet keeps of it: a function that is written for one schema when it is loaded.
+"""The fast way from a datum to what a facet keeps of it: a function that is written for one schema, once.
 
 The nodes are the reference: they check everything, and say what is wrong and where. The function made here goes through
 a datum once, from bytes straight to the JSON form, without native values in between and without a call for each field.
@@ -22,6 +22,7 @@ from exchange.contracts.logical import Day, DecimalNumber, Timestamp
 from exchange.contracts.node import Node
 from exchange.contracts.nullable import Nullable, Sealed
 from exchange.contracts.scalars import Boolean, Int, Long, Symbols, Text
+from exchange.contracts.terms import Terms
 from exchange.contracts.wire import MAX_DATUM_BYTES, Budget
 from exchange.subjects import SCHEMES, Subject
 
@@ -39,25 +40,23 @@ class Unusual(Exception):
     """Not what a sound record looks like: for the reference to judge."""
 
 
-def unpacker(
-    record: RecordNode, scheme: str, subject_field: str, record_key: Sequence[str], version_field: str | None
-) -> Callable[[bytes], Unpacked] | None:
-    """A function from a datum to its Unpacked; None if a field's type is not served.
+def unpacker(record: RecordNode, terms: Terms) -> Callable[[bytes], Unpacked] | None:
+    """A function from a datum to its Unpacked; None if a field's type is not served, or no record is taken at all.
 
     It raises any exception for what it does not take.
     """
-    if any(not _served(member.node) for member in record.members):
+    if terms.sharing == "withheld" or any(not _served(member.node) for member in record.members):
         return None
     names = {member.name: f"f{number}" for number, member in enumerate(record.members)}
     bound: dict[str, Any] = {}
     body: list[str] = []
     for member in record.members:
         body += _read(member.node, names[member.name], bound)
-    subject = names[subject_field]
-    is_text = isinstance(record.member(subject_field).node, Text)
-    version = "None" if version_field is None else f"{names[version_field]}_number"
+    subject = names[terms.subject_field]
+    is_text = isinstance(record.member(terms.subject_field).node, Text)
+    version = "None" if terms.version_field is None else f"{names[terms.version_field]}_number"
     form = ", ".join(f"{name!r}: {names[name]}" for name in sorted(names))
-    keys = "".join(f"str({names[name]}), " for name in record_key)
+    keys = "".join(f"str({names[name]}), " for name in terms.record_key)
     lines = [
         f"if len(data) > {MAX_DATUM_BYTES}: raise Unusual",
         "at = 0",
@@ -67,10 +66,10 @@ def unpacker(
         "if check(identifier) is not None: raise Unusual",
         f"payload = dumps({{{form}}}).decode()",
         r"if '\\u0000' in payload: raise Unusual",
-        f"return Unpacked(Subject({scheme!r}, identifier), ({keys}), {version}, payload)",
+        f"return Unpacked(Subject({terms.scheme!r}, identifier), ({keys}), {version}, payload)",
     ]
     source = "def unpack(data):\n" + "\n".join(f"    {line}" for line in lines)
-    space = {**_SPACE, **bound, "check": SCHEMES[scheme].check}
+    space = {**_SPACE, **bound, "check": SCHEMES[terms.scheme].check}
     exec(compile(source, f"<{record.fullname}>", "exec"), space)  # noqa: S102 made of checked names and our own lines
     made: Callable[[bytes], Unpacked] = space["unpack"]
     return made

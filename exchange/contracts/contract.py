@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -76,7 +77,7 @@ class Contract:
     schema_text: str = field(repr=False)
     record_node: RecordNode = field(repr=False)
     _version: Callable[[Any], int] = field(repr=False)  # the version field's value as a number
-    _unpack: Callable[[bytes], Unpacked] | None = field(repr=False)  # the fast way, if this schema has one
+    _unpacker: Callable[[], Callable[[bytes], Unpacked] | None] = field(repr=False)  # makes the fast way, once
     _writer: Any = field(repr=False)  # the schema as fastavro keeps it
 
     @classmethod
@@ -148,9 +149,10 @@ class Contract:
 
         Raises Rejected as `decode` does.
         """
-        if self._unpack is not None:
+        unpack = self._unpacker()
+        if unpack is not None:
             try:
-                return self._unpack(datum)
+                return unpack(datum)
             except Exception:  # noqa: BLE001, S110  whatever is unusual, `decode` finds it and says what it is
                 pass
         record = self.decode(datum)
@@ -159,7 +161,7 @@ class Contract:
     @property
     def is_compiled(self) -> bool:
         """Whether `unpack` has code made for this schema; else it is `decode` and `to_json`."""
-        return self._unpack is not None
+        return self._unpacker() is not None
 
     def from_json(self, form: Mapping[str, Any]) -> dict[str, Any]:
         """A parsed JSON object as native values, for `check`: the inverse of `to_json`.
@@ -249,9 +251,8 @@ def _build(schema: Any, problems: Problems) -> Contract | None:
         schema_text=json.dumps(schema, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
         record_node=node,
         _version=_numbering(record, terms.version_field),
-        _unpack=None
-        if terms.sharing == "withheld"
-        else unpacker(node, terms.scheme, terms.subject_field, terms.record_key, terms.version_field),
+        # Made when it is first asked for: most processes load every contract and unpack no record.
+        _unpacker=cache(partial(unpacker, node, terms)),
         _writer=writer,
     )
 
