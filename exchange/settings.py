@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from exchange.errors import SettingWrong
+from exchange.files import Unfit, content
 
 TABLE_BYTES = 1 << 20
 
@@ -232,13 +233,9 @@ class Settings(BaseSettings):
 def read_table(file: Path, missing: str) -> dict[str, Any]:
     """The table in a TOML file. `missing` says what to do where there is none. Raises SettingWrong naming the file."""
     try:
-        if not stat.S_ISREG(file.stat().st_mode):  # a pipe would be waited for
-            raise SettingWrong(f"{file} is not a regular file")
-        with file.open("rb") as stream:
-            content = stream.read(TABLE_BYTES + 1)
-        if len(content) > TABLE_BYTES:
-            raise SettingWrong(f"{file} is larger than {TABLE_BYTES} bytes")
-        return tomllib.loads(content.decode("utf-8"))
+        return tomllib.loads(content(file, TABLE_BYTES).decode("utf-8"))
+    except Unfit as unfit:
+        raise SettingWrong(f"{file} {unfit}") from None
     except FileNotFoundError:
         raise SettingWrong(f"{file} does not exist; {missing}") from None
     except RecursionError:

@@ -6,7 +6,6 @@ with all of it.
 
 from __future__ import annotations
 
-import stat
 import tomllib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from exchange.errors import PolicyRefused
+from exchange.files import Unfit, content
 
 MAX_BYTES = 1 << 20
 
@@ -93,25 +93,16 @@ def read_text(file: Path, folder: Path, reasons: Reasons, limit: int = MAX_BYTES
         if not real.is_relative_to(folder.resolve(strict=True)):
             reasons.at(file).refuse("is a symbolic link that leads out of its folder")
             return None
-        if not stat.S_ISREG(real.stat().st_mode):
-            reasons.at(file).refuse("is not a regular file")
-            return None
-        with real.open("rb") as stream:
-            content = stream.read(limit + 1)
-    except FileNotFoundError:
-        reasons.at(file).refuse("does not exist")
-        return None
-    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
-        reasons.at(file).refuse(f"cannot be read ({getattr(error, 'strerror', None) or error})")
-        return None
-    if len(content) > limit:
-        reasons.at(file).refuse(f"is larger than {limit} bytes")
-        return None
-    try:
-        return content.decode("utf-8")
+        return content(real, limit).decode("utf-8")
+    except Unfit as unfit:
+        reasons.at(file).refuse(str(unfit))
     except UnicodeDecodeError as error:
         reasons.at(file).refuse(f"is not UTF-8 (byte {error.start})")
-        return None
+    except FileNotFoundError:
+        reasons.at(file).refuse("does not exist")
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle
+        reasons.at(file).refuse(f"cannot be read ({getattr(error, 'strerror', None) or error})")
+    return None
 
 
 def read_toml(file: Path, folder: Path, reasons: Reasons) -> dict[str, Any] | None:

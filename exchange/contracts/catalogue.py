@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from exchange.contracts.contract import Contract
 from exchange.errors import ContractRefused
+from exchange.files import Unfit, content
 
 MAX_BYTES = 1 << 20
 _STEM = re.compile(r"(?P<dataset>[^.]+)(?:\.v(?P<major>[1-9][0-9]*))?")
@@ -44,7 +45,9 @@ class Catalogue:
 def load(path: Path) -> Contract:
     """The contract in one file. Raises ContractRefused with the file, and for each reason the path in the schema."""
     try:
-        contract = Contract.from_text(_content(path).decode("utf-8"))
+        contract = Contract.from_text(content(path, MAX_BYTES).decode("utf-8"))
+    except Unfit as unfit:
+        raise ContractRefused(f"{path}: {unfit}") from None
     except OSError as error:
         raise ContractRefused(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
@@ -60,16 +63,6 @@ def _inside(path: Path, folder: Path) -> bool:
         return path.resolve(strict=True).is_relative_to(folder.resolve(strict=True))
     except (OSError, RuntimeError):  # RuntimeError: links that lead in a circle
         return False
-
-
-def _content(path: Path) -> bytes:
-    if not path.is_file() and path.exists():  # a pipe would be waited for
-        raise ContractRefused("is not a regular file")
-    with path.open("rb") as stream:
-        content = stream.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ContractRefused(f"is larger than {MAX_BYTES} bytes")
-    return content
 
 
 def load_catalogue(folder: Path) -> Catalogue:
