@@ -38,7 +38,7 @@ class _Body(Part):
 
 
 def has_version(body: bytes, version: str) -> bool:
-    """Whether these are the bytes of this version. Others were never applied: `policy apply` writes no others."""
+    """Whether these are the bytes of this version. `policy apply` writes no others: they were damaged, or put there."""
     return hashlib.sha256(body).hexdigest() == version
 
 

@@ -16,6 +16,15 @@ from exchange.store import Store
 from exchange.wiring import audit_keys, audit_url, process_name, signer
 
 
+def whole_bundle(store: Store, version: str) -> bytes | None:
+    """A bundle's bytes; None if they are missing or not those of its version."""
+    with suppress(NotFound):
+        body = store.bundle(version)
+        if has_version(body, version):
+            return body
+    return None
+
+
 def bundle_in_force(store: Store) -> Bundle | None:
     """The newest bundle that has the bytes of its version, as gateways see it; None before the first.
 
@@ -23,10 +32,9 @@ def bundle_in_force(store: Store) -> Bundle | None:
     """
     versions = store.recent_bundle_versions()
     for version in versions:
-        with suppress(NotFound):
-            body = store.bundle(version)
-            if has_version(body, version):
-                return Bundle.from_bytes(body, version)
+        body = whole_bundle(store, version)
+        if body is not None:
+            return Bundle.from_bytes(body, version)
     if versions:
         raise PolicyUnavailable("no recent bundle in the store is whole: run `exchange policy apply`")
     return None

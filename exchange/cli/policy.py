@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import closing
 from typing import Annotated, Any
 
 import typer
 
 from exchange import publish
-from exchange.agreements import Bundle, has_version
+from exchange.agreements import Bundle
 from exchange.audit import checkpoints
-from exchange.cli.administration import bundle_in_force, note
+from exchange.cli.administration import bundle_in_force, note, whole_bundle
 from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
 from exchange.clock import system_clock
 from exchange.contracts import Catalogue, Contract, load_catalogue
@@ -20,7 +20,6 @@ from exchange.errors import NotFound
 from exchange.records import CHECKPOINTS_TOPIC
 from exchange.registry import StoreRegistry
 from exchange.settings import Settings
-from exchange.store import Store
 from exchange.topics import TopicSpec
 from exchange.wiring import open_broker, open_store
 
@@ -90,24 +89,12 @@ def explain_command(
 
 
 def _in_force(settings: Settings) -> Bundle:
-    store = open_store(settings, system_clock)
-    try:
+    with closing(open_store(settings, system_clock)) as store:
         store.check()
         bundle = bundle_in_force(store)
-    finally:
-        store.close()
     if bundle is None:
         raise NotFound("no policies are in force; run `exchange policy apply`, or explain the files with --files")
     return bundle
-
-
-def _stands(store: Store, bundle: Bundle) -> bool:
-    """Whether this very bundle is the newest in the store, undamaged."""
-    if store.newest_bundle_version() != bundle.version:
-        return False
-    with suppress(NotFound):
-        return has_version(store.bundle(bundle.version), bundle.version)
-    return False
 
 
 def read_policies(settings: Settings) -> tuple[Catalogue, Bundle]:
@@ -136,7 +123,8 @@ def apply_policies(settings: Settings) -> dict[str, Any]:
             for contract in served
             if registry.lookup(contract.registry_subject, contract.schema_text) is None
         ]
-        stands = _stands(store, bundle)
+        newest = store.newest_bundle_version()
+        stands = newest == bundle.version and whole_bundle(store, newest) is not None
         if new or not stands:
             note(settings, "policy apply", bundle=bundle.version, details={"registers": new})
         for contract in served:
