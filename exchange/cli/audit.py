@@ -46,9 +46,7 @@ def verify(
     if not report:
         raise AuditBroken(f"{report.found} findings")
     if not json:
-        typer.secho(
-            "the log verifies" if published is not None else "the log verifies in itself", fg=typer.colors.GREEN
-        )
+        say("the log verifies" if published is not None else "the log verifies in itself", fg=typer.colors.GREEN)
 
 
 @app.command()
@@ -142,17 +140,17 @@ def _document(report: Report, *, compared: bool) -> dict[str, Any]:
 
 
 def _print(report: Report, *, compared: bool) -> None:
-    typer.echo(f"{report.entries} entries in {report.groups} groups, {report.checkpoints} checkpoints")
+    say(f"{report.entries} entries in {report.groups} groups, {report.checkpoints} checkpoints")
     if not compared:
         line = "not compared with the checkpoints that left: a cut-off tail or a rewritten log would not be noticed"
-        typer.secho(line, fg=typer.colors.YELLOW)
+        say(line, fg=typer.colors.YELLOW)
     else:
         for writer, (first, last) in report.younger.items():
             numbers = str(first) if first == last else f"{first} to {last}"
             line = f"{writer} {numbers}: younger than the newest checkpoint, which is normal for about a second"
-            typer.secho(line, fg=typer.colors.YELLOW)
+            say(line, fg=typer.colors.YELLOW)
     for finding in report.findings:
-        typer.secho(str(finding), fg=typer.colors.RED)
+        say(str(finding), fg=typer.colors.RED)
 
 
 def _read(file: Path) -> bytes:
