@@ -72,18 +72,20 @@ class Harvest:
 
     def check(self, client: Client) -> None:
         """Whether it may see one more subject today. Raises SubjectsExhausted."""
+        self._turn()
         limit = self._limit(client)
-        if len(self._sketch(client)) >= limit:
+        if len(self._sketch(_name(client))) >= limit:
             THROTTLED.labels(client.client_id, "subjects").inc()
             raise SubjectsExhausted(limit, self._seconds_left())
 
     def saw(self, client: Client, subject: Subject) -> dict[str, str]:
         """It was shown this subject, whether anything is known of it or not. The headers that tell how it stands."""
-        sketch, limit = self._sketch(client), self._limit(client)
+        self._turn()
+        name, limit = _name(client), self._limit(client)
+        sketch = self._sketch(name)
         sketch.add(self._keys.subject(subject))
         size = len(sketch)
         SUBJECTS_SEEN.labels(client.client_id).set(size)
-        name = _name(client)
         if size >= WARN_SHARE * limit and name not in self._warned:
             self._warned.add(name)
             log.warning("a client nears its number of subjects a day", client=client.client_id, subjects=size, of=limit)
@@ -97,7 +99,7 @@ class Harvest:
         if day == self._day:
             for name, registers in known.items():
                 try:
-                    self._sketches.setdefault(name, Sketch()).merge(registers)
+                    self._sketch(name).merge(registers)
                 except ValueError:
                     log.warning("what the store has of a client's subjects is damaged and counts nothing", day=str(day))
 
@@ -111,9 +113,7 @@ class Harvest:
     def _limit(self, client: Client) -> int:
         return self._settings.subjects_per_day_of.get(client.client_id, self._settings.subjects_per_day)
 
-    def _sketch(self, client: Client) -> Sketch:
-        self._turn()
-        name = _name(client)
+    def _sketch(self, name: str) -> Sketch:
         sketch = self._sketches.get(name)
         if sketch is None:
             sketch = self._sketches[name] = Sketch()

@@ -44,8 +44,8 @@ class Sketch:
 
     def merge(self, registers: bytes) -> None:
         """Add whatever was added to another sketch. Raises ValueError."""
-        other = Sketch(registers)._registers
-        if other != self._registers:
+        if registers != self._registers:
+            other = Sketch(registers)._registers
             self._registers = bytearray(map(max, self._registers, other))
             self._counts = self._counted()
             self._size = None
