@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from exchange.cli.supervisor import exchange_command
 from exchange.cli.token import fetch
 from exchange.settings import Settings
 from tests.support.dying import Death
+from tests.support.site import free_port
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 60.0
@@ -159,13 +159,6 @@ class Site:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def _fork(command: Sequence[str], dies: Death | None, log: Path) -> Process:

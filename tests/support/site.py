@@ -8,7 +8,6 @@ import re
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any
 
 import httpx2
 
+from exchange.cli.demo.town import free_ports
 from exchange.cli.init import initialise
 from exchange.cli.policy import apply_policies
 from exchange.settings import Settings
@@ -90,7 +90,7 @@ class Process:
 @contextlib.contextmanager
 def gateway_process(site: Site, writer: str = "gateway-1", **environment: str) -> Iterator[Process]:
     """`exchange gateway` as an operator starts it; stopped with SIGTERM in the end."""
-    port, metrics_port = free_port(), free_port()
+    port, metrics_port = free_ports(2)
     log = site.folder / f"{writer}.log"
     ports = {"EXCHANGE_GATEWAY__PORT": str(port), "EXCHANGE_GATEWAY__METRICS_PORT": str(metrics_port)}
     with log.open("ab") as output:
@@ -120,9 +120,8 @@ def _usual_limits() -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    (port,) = free_ports(1)
+    return port
 
 
 def _until_ready(made: Process) -> None:

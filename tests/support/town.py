@@ -28,6 +28,7 @@ from prometheus_client import generate_latest
 from connectors.reporting import JsonReport
 from connectors.runner import run
 from exchange import city
+from exchange.cli.demo.town import free_ports
 from exchange.cli.init import initialise
 from exchange.cli.materialise import topics_to_read
 from exchange.cli.policy import apply_policies
@@ -315,14 +316,3 @@ def left(where: str, answer: httpx2.Response) -> Iterator[Left]:
     head = "\n".join(f"{name}: {value}" for name, value in answer.headers.multi_items())
     yield Left(f"{where}: head of {answer.status_code}", head.encode())
     yield Left(f"{where}: body of {answer.status_code}", answer.content)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on."""
-    import socket
-
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
