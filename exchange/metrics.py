@@ -20,7 +20,7 @@ PUBLISH_SECONDS = Histogram("exchange_publish_batch_seconds", "Time to acknowled
 # Messages taken from the topic, by what became of them: applied, repeat (an older or equal record), rejected; and
 # clash, counted beside these: a record whose version stands already with another value.
 MATERIALISED = Counter("exchange_materialise_records", "Messages by outcome", ["topic", "outcome"])
-# Seconds from the poll's return until facets and position were durable.
+# Seconds until a batch's facets and positions were durable, from when it was decoded.
 MATERIALISE_SECONDS = Histogram("exchange_materialise_batch_seconds", "Time to store a batch")
 # Messages between the position and the end; a series is removed when its partition moves to another process.
 LAG = Gauge("exchange_materialise_lag_records", "Messages not yet read", ["topic", "partition"])

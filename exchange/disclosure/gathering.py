@@ -2,9 +2,8 @@
 
 A list can be longer than an answer, and a row condition can pass over any number of rows. So a list is read in pieces
 until there is enough for one answer behind its cursor, and never more than MOST_ROWS of it: then the answer says that
-the list was cut. An answer orders rows of
-one time among themselves (see views.cursors) and the store does not, so it needs all of a time or none: a snapshot's
-rows may well have one time together.
+the list was cut. An answer orders rows of one time among themselves (see views.cursors) and the store does not, so it
+needs all of a time or none: a snapshot's rows may well have one time together.
 """
 
 from __future__ import annotations
