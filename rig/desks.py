@@ -107,7 +107,6 @@ class Desk:
 
     def _hold(self, number: int, shown: Shown) -> None:
         for identity, payload in shown.items():
-            self._oracle.see(identity)
             serial = serial_in(payload)
             said = None if serial is None else self._oracle.statement(serial)
             if said is None or said.identity != identity or said.refused or said.payload is None:

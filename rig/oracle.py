@@ -42,7 +42,6 @@ class Oracle:
         self._serial = 0
         self._statements: dict[int, Statement] = {}
         self._of: dict[Identity, list[Statement]] = defaultdict(list)
-        self._seen: set[Identity] = set()
 
     def serial(self) -> int:
         """The next statement's number."""
@@ -57,20 +56,10 @@ class Oracle:
                 self._statements[statement.serial] = statement
                 self._of[statement.identity].append(statement)
 
-    def identities(self) -> list[Identity]:
-        """Every identity that was spoken of."""
+    def identities(self, contract: str | None = None) -> list[Identity]:
+        """Every identity that was spoken of, or those of one contract."""
         with self._lock:
-            return sorted(self._of)
-
-    def see(self, identity: Identity) -> None:
-        """It was shown somewhere: whatever is said of it from now on comes behind that."""
-        with self._lock:
-            self._seen.add(identity)
-
-    def seen(self, contract: str) -> list[Identity]:
-        """What was shown of a contract."""
-        with self._lock:
-            return sorted(identity for identity in self._seen if identity.contract == contract)
+            return sorted(identity for identity in self._of if contract in (None, identity.contract))
 
     def said(self, identity: Identity) -> list[Statement]:
         """Every word on an identity that counts, in the order in which it was said."""

@@ -95,12 +95,8 @@ class Pusher:
         return Line(dict(payload), identity)
 
     def _older_penalty(self) -> Line | None:
-        """What the table said before its newest edition, once more and late.
-
-        Only of a decision that was shown: a row that is new to the connector and deleted already is nothing to delete.
-        """
-        known = self._oracle.seen(PENALTY)
-        said = self._oracle.said(self._dice.choice(known))[:-1] if known else []
+        """What the table said before its newest edition, once more and late; or first, where the connector was away."""
+        said = self._oracle.said(self._dice.choice(self._oracle.identities(PENALTY)))[:-1]
         return self._repeated(self._dice.choice(said)) if said else None
 
     def _enterprise(self) -> Line:

@@ -161,6 +161,42 @@ def test_a_deletion_carries_the_greatest_version_that_is_known(tmp_path: Path) -
     assert bench.read(Given(gone, keeps=Keeps.ROWS)) == Outcome(read=1, unchanged=1)
 
 
+@pytest.mark.parametrize("keeps", [Keeps.ROWS, Keeps.KEYS])
+def test_a_deletion_with_a_version_is_said_where_nothing_of_ours_stands(tmp_path: Path, keeps: Keeps) -> None:
+    """What was said and deleted between two readings another source may say late: it must not stand then."""
+
+    def gone(revision: int) -> Row:
+        return Row({"citizen_id": citizen(1), "revision": revision}, "", "place 1", deleted=True)
+
+    bench = Bench(tmp_path, VERSIONED, keeps=keeps)
+    bench.read(Given(row(1, revision=1), keeps=keeps))
+    for revision in (2, 4):
+        assert bench.read(Given(gone(revision), keeps=keeps)).deleted == 1
+        assert bench.read(Given(gone(revision), keeps=keeps)) == Outcome(read=1, unchanged=1)
+    assert [Envelope.read(d.headers).version for d in bench.deliveries()] == [1, 2, 4]
+    bench.crash(Given(gone(5), keeps=keeps), "stored")
+    bench.read(Given(gone(5), keeps=keeps))
+    bench.read(Given(gone(5), keeps=keeps))
+    assert bench.sequences() == [1, 2, 3, 4, 4]
+    assert bench.read(Given(row(1, revision=6), keeps=keeps)).published == 1
+    assert bench.facets() == {"1": {"citizen_id": citizen(1), "name": "甲某", "revision": "6"}}
+
+
+def test_a_deletion_that_nothing_stands_behind_is_not_said_under_the_key_of_another_row(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, VERSIONED, keeps=Keeps.ROWS)
+    bench.read(Given(row(1, revision=1), keeps=Keeps.ROWS))
+    other = Row({"citizen_id": citizen(1), "revision": 2}, "", "place 2", deleted=True)
+    assert bench.read(Given(other, keeps=Keeps.ROWS)) == Outcome(read=1, unchanged=1)
+
+
+def test_a_snapshot_that_no_longer_has_a_deleted_row_forgets_it(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, VERSIONED)
+    gone = Row({"citizen_id": citizen(1), "revision": 2}, "", deleted=True)
+    bench.read(Given(gone, row(2, revision=1)))
+    assert bench.read(Given(row(2, revision=1))) == Outcome(read=1, unchanged=1)
+    assert bench.read(Given(gone, row(2, revision=1))).deleted == 1
+
+
 # -- readings --
 
 

@@ -12,16 +12,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.config import Instance
 from exchange.errors import Rejected
 from exchange.publish import AGAIN, Batch, End, Keeps, Row, read_status
+from exchange.records import Envelope
 from tests.support.contracts import contract, field
 from tests.support.publishing import CRASHES, Bench, citizen
 
 NAMED = contract(field("name", "string"))
+EDITIONS = contract(field("name", "string"), field("revision", "long"), version="revision")
 BATCH = 2
 
 
@@ -48,14 +51,15 @@ class Memory:
     def refuse(self, place: str, refused: bool) -> None:
         """The row is rejected from now on, or no longer; for a table that is a change of it."""
         (self.refused.add if refused else self.refused.discard)(place)
-        self.set(place, self.rows.get(place))
+        if place in self.rows:
+            self.set(place, self.rows[place])
 
     def check(self) -> Any:
         return ()
 
     def read(self, position: Mapping[str, str]) -> Iterator[Batch]:
         if self.keeps is Keeps.KEYS:
-            rows = [self._row(place) for place, row in self.rows.items() if row is not None]
+            rows = [self._row(place) for place in self.present()]
             for start in range(0, len(rows), BATCH):
                 yield Batch(rows[start : start + BATCH])
             yield Batch((), end=End(self.as_of, whole=True))
@@ -67,6 +71,10 @@ class Memory:
             places = self.changes[at : at + BATCH]
             yield Batch([self._row(place) for place in places], {"after": str(at + len(places))})
         yield Batch((), end=End(self.as_of, whole=True))
+
+    def present(self) -> list[str]:
+        """What a snapshot holds."""
+        return [place for place, row in self.rows.items() if row is not None]
 
     def _row(self, place: str) -> Row:
         row = self.rows[place]
@@ -83,6 +91,29 @@ class Memory:
 
     def wanted(self) -> dict[str, str]:
         return {str(row[0]): row[1] for row in self.rows.values() if row is not None}
+
+
+class Editions(Memory):
+    """Rows with an edition each; one that is marked as deleted has an edition too."""
+
+    def __init__(self, keeps: Keeps) -> None:
+        super().__init__(keeps)
+        self.editions: dict[str, int] = {}
+
+    def set(self, place: str, row: tuple[int, str] | None) -> None:
+        self.rows[place] = row
+        self.editions[place] = self.editions.get(place, 0) + 1
+        self.changes.append(place)
+
+    def present(self) -> list[str]:
+        return list(self.rows)
+
+    def _row(self, place: str) -> Row:
+        row, key = self.rows[place], {"citizen_id": citizen(ord(place)), "revision": self.editions[place]}
+        if row is None:
+            return Row(key, place, place, deleted=True, event_time=self.as_of)
+        bad = Rejected("not yet", "name") if place in self.refused else None
+        return Row({**key, "name": row[1]}, place, place, bad, event_time=self.as_of)
 
 
 PLACES = st.sampled_from(["p", "q", "r", "s"])
@@ -104,23 +135,7 @@ def run(keeps: Keeps, steps: list[tuple[str, Any, Any]], *, unique: bool) -> Non
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), NAMED, keeps=keeps)
         source = Memory(keeps)
-        Memory.as_of = bench.now  # type: ignore[attr-defined]
-        for step, first, second in steps:
-            match step:
-                case "set":
-                    held = {row[0] for place, row in source.rows.items() if row is not None and place != first}
-                    if not (unique and second is not None and second[0] in held):
-                        source.set(first, second)
-                case "crash":
-                    crash(bench, source, first, second)
-                case "read":
-                    bench.read(source)
-                case "lose":
-                    bench.cursor.unlink(missing_ok=True)
-                case "refuse":
-                    source.refuse(first, second)
-                case "replay" if bench.cursor.exists():  # a new file knows nothing of rejects before it
-                    bench.replay(read_status(bench.cursor).epoch)
+        happen(bench, source, steps, unique=unique)
         for place in list(source.refused):
             source.refuse(place, False)
         settle(source)
@@ -128,6 +143,26 @@ def run(keeps: Keeps, steps: list[tuple[str, Any, Any]], *, unique: bool) -> Non
             bench.read(source)
         assert {number: value["name"] for number, value in bench.facets().items()} == source.wanted()
         assert bench.read(source).published == 0
+
+
+def happen(bench: Bench, source: Memory, steps: list[tuple[str, Any, Any]], *, unique: bool) -> None:
+    Memory.as_of = bench.now  # type: ignore[attr-defined]
+    for step, first, second in steps:
+        match step:
+            case "set":
+                held = {row[0] for place, row in source.rows.items() if row is not None and place != first}
+                if not (unique and second is not None and second[0] in held):
+                    source.set(first, second)
+            case "crash":
+                crash(bench, source, first, second)
+            case "read":
+                bench.read(source)
+            case "lose":
+                bench.cursor.unlink(missing_ok=True)
+            case "refuse":
+                source.refuse(first, second)
+            case "replay" if bench.cursor.exists():  # a new file knows nothing of rejects before it
+                bench.replay(read_status(bench.cursor).epoch)
 
 
 def crash(bench: Bench, source: Memory, where: str, batch: int) -> None:
@@ -167,3 +202,28 @@ def test_a_table_ends_as_it_is(steps: list[tuple[str, Any, Any]]) -> None:
 @given(STEPS)
 def test_a_table_in_which_rows_exchange_their_numbers_ends_as_it_is(steps: list[tuple[str, Any, Any]]) -> None:
     run(Keeps.ROWS, steps, unique=False)
+
+
+@pytest.mark.parametrize("keeps", [Keeps.KEYS, Keeps.ROWS])
+@MODEST
+@given(steps=STEPS)
+def test_of_every_row_the_newest_edition_is_told_also_that_it_was_deleted(
+    keeps: Keeps, steps: list[tuple[str, Any, Any]]
+) -> None:
+    """So an older edition that another source says late never stands."""
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), EDITIONS, keeps=keeps)
+        source = Editions(keeps)
+        happen(bench, source, steps, unique=False)
+        for place in list(source.refused):
+            source.refuse(place, False)
+        bench.read(source)
+        told: dict[bytes | None, tuple[int, bool]] = {}
+        for delivery in bench.deliveries():
+            version = Envelope.read(delivery.headers).version
+            assert version is not None
+            told[delivery.key] = max(told.get(delivery.key, (0, False)), (version, delivery.value is not None))
+        assert sorted(told.values()) == sorted(
+            (source.editions[place], row is not None) for place, row in source.rows.items()
+        )
+        assert bench.read(source).unchanged == (len(source.rows) if keeps is Keeps.KEYS else 0)

@@ -72,7 +72,8 @@ class TableOffice(Office):
             return
         (self._inserts if fresh else self._updates).append(self._row(subject, slot, now))
         if now.deleted:
-            (self.count.keep if fresh else self.count.delete)()  # nobody was told of a row that comes marked
+            # Of a row that comes marked nobody was told; only that a version is out of date is worth telling.
+            (self.count.keep if fresh and self.dataset.version is None else self.count.delete)()
         elif now.rejected and now.fault is not None:
             self.count.reject(now.fault)
         else:

@@ -24,7 +24,8 @@ SECOND_ROW = "another row of this snapshot has the same key and other values"
 class Decider:
     """Decides batch after batch of one reading. `told` and `spared` grow: ids of entries that the reading holds.
 
-    A told entry stands behind a good row, a spared one behind a row that was rejected and is present all the same.
+    A told entry stands behind a good row, a spared one behind a row that is present all the same: rejected, or marked
+    as deleted.
     """
 
     def __init__(self, keeps: Keeps, cursor: CursorFile, encoder: Encoder, stamp: Stamp, clock: Clock) -> None:
@@ -64,11 +65,15 @@ class Decider:
         return plan
 
     def gone(self, entries: Sequence[Entry], moment: datetime) -> Plan:
-        """Delete those of these standing entries that the reading did not hold."""
+        """Delete those of these entries that the reading did not hold; of those that were deleted, forget that."""
         self._plan = plan = Plan(self._cursor.next_sequence)
         self._known = {}
         for entry in entries:
-            if entry.id not in self.told and entry.id not in self.spared:
+            if entry.id in self.told or entry.id in self.spared:
+                continue
+            if entry.digest is None:
+                plan.forget.append(entry)
+            else:
                 self._release(entry, None, moment)
                 plan.outcome.gone += not entry.set_aside
         return plan
@@ -182,14 +187,35 @@ class Decider:
             self._delete_in_flight(place, whom, version, moment)
             return
         before = len(self._plan.messages)
-        if whom is not None and whom.message_key is not None and self._keeps is Keeps.ROWS:
-            self._claim(place, whom.message_key.decode("ascii"))
+        key = None
+        if whom is not None and whom.message_key is not None:
+            key = "" if self._keeps is Keeps.KEYS else whom.message_key.decode("ascii")
+        if key is not None and self._keeps is Keeps.ROWS:
+            self._claim(place, key)
         for entry in list(self._known.get(place, ())):
-            self._leave(entry, version, moment)
+            self._leave(entry, version, moment, keep=version is not None and entry.key == key)
+        if key is not None and version is not None:
+            self._outdate(place, key, version, moment)
         if len(self._plan.messages) > before:
             self._plan.outcome.deleted += 1
         else:
             self._plan.outcome.unchanged += 1
+
+    def _outdate(self, place: str, key: str, version: int, moment: datetime) -> None:
+        """Say a deletion that has a version also where nothing of ours stands under its key; keep that it was said.
+
+        An older version, which we passed over, another source may have said or may say yet: it must not stand.
+        """
+        own = next((entry for entry in self._known.get(place, ()) if entry.key == key), None)
+        if own is None or own.version is None or own.version < version:
+            said = Entry(place, key, self._cursor.new_id() if own is None else own.id, None, 0, version)
+            if self._keeps is Keeps.ROWS and self._others(said):
+                return
+            said = said._replace(sequence=self._plan.number())
+            self._write(own, said)
+            self._say_deleted(said, moment)
+            own = said
+        self.spared.add(own.id)
 
     def _delete_in_flight(self, place: str, whom: Identity, version: int | None, moment: datetime) -> None:
         assert whom.message_key is not None  # noqa: S101  _prepare has seen to it
@@ -244,9 +270,10 @@ class Decider:
         place, key = (message_key, "") if self._keeps is Keeps.KEYS else (row.place, message_key)
         entry = self._own(place, key)
         if entry is None:
-            version = self._encoder.version(row.value)
-            entry = Entry(place, key, self._cursor.new_id(), SET_ASIDE, 0, version)
-            self._write(None, entry)
+            deleted = next((said for said in self._known.get(place, ()) if said.key == key), None)
+            id_ = self._cursor.new_id() if deleted is None else deleted.id
+            entry = Entry(place, key, id_, SET_ASIDE, 0, self._encoder.version(row.value))
+            self._write(deleted, entry)
         self.spared.add(entry.id)
         return entry
 
@@ -275,15 +302,15 @@ class Decider:
 
     # -- keys that are left --
 
-    def _leave(self, entry: Entry, version: int | None, moment: datetime) -> None:
-        """The row at this entry's place no longer stands under this entry's key."""
+    def _leave(self, entry: Entry, version: int | None, moment: datetime, *, keep: bool = False) -> None:
+        """The row at this entry's place no longer stands under this entry's key; `keep` that its deletion was said."""
         if entry.digest is None:
             if entry.doubtful:
-                self._repeat_deletion(entry, moment)
+                self._repeat_deletion(entry, moment, keep=keep)
             return
-        self._release(entry, version, moment)
+        self._release(entry, version, moment, keep=keep)
 
-    def _release(self, entry: Entry, version: int | None, moment: datetime) -> None:
+    def _release(self, entry: Entry, version: int | None, moment: datetime, *, keep: bool = False) -> None:
         """Delete what stands under the entry's key, unless another row has said something under it since."""
         others = self._others(entry) if self._keeps is Keeps.ROWS else []
         said_since = not entry.set_aside and any(
@@ -302,7 +329,8 @@ class Decider:
             digest=None, sequence=self._plan.number(), version=max(versions, default=None), doubtful=False
         )
         self._write(entry, deletion)
-        self._plan.forget.append(entry)
+        if not keep:
+            self._plan.forget.append(entry)
         self._say_deleted(deletion, moment)
 
     def _others(self, entry: Entry) -> list[Entry]:
@@ -315,8 +343,8 @@ class Decider:
         standing = [other for other in current if other.key == entry.key and other.digest is not None]
         return [other for other in standing if not other.set_aside]
 
-    def _repeat_deletion(self, entry: Entry, moment: datetime) -> None:
-        self._plan.forget.append(entry)
+    def _repeat_deletion(self, entry: Entry, moment: datetime, *, keep: bool = False) -> None:
+        (self._plan.settled if keep else self._plan.forget).append(entry)
         self._replace(entry, entry._replace(doubtful=False))
         self._say_deleted(entry, moment)
 

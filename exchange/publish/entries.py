@@ -105,10 +105,10 @@ class Entries:
         query = "SELECT id FROM rows WHERE place = ? OR (place > ? AND place < ?)"
         return [row[0] for row in self._db.execute(query, (subject_key, f"{subject_key}.", f"{subject_key}/"))]
 
-    def standing(self, prefix: str = "", size: int = 1_000) -> Iterator[list[Entry]]:
-        """Entries that are no deletion, in parts; `prefix` of the place. They may be changed while this runs."""
+    def all(self, prefix: str = "", size: int = 1_000) -> Iterator[list[Entry]]:
+        """All entries, in parts; `prefix` of the place. They may be changed while this runs."""
         after = (prefix, "")
-        query = f"{_ENTRY} WHERE (place, key) > (?, ?) AND place < ? AND digest NOT NULL ORDER BY place, key LIMIT ?"
+        query = f"{_ENTRY} WHERE (place, key) > (?, ?) AND place < ? ORDER BY place, key LIMIT ?"
         while part := [Entry(*row) for row in self._db.execute(query, (*after, f"{prefix}\U0010ffff", size))]:
             yield part
             after = (part[-1].place, part[-1].key)

@@ -263,9 +263,9 @@ class Reading:
         raise TooManyRejects(f"{self._publishing.source}: {reason}")
 
     def _delete_gone(self, prefix: str, moment: datetime) -> None:
-        for entries in self._cursor.rows.standing(prefix):
+        for entries in self._cursor.rows.all(prefix):
             plan = self._decider.gone(entries, moment)
-            if plan.messages:
+            if plan.messages or plan.forget:
                 self._carry_out(plan, {})
 
     def _send_watermark(self, as_of: datetime) -> None:
