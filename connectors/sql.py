@@ -172,7 +172,7 @@ class SqlConnector:
             moved = {} if reached is None else {AFTER: reached.text()}
             if len(rows) < size:
                 break
-            yield Batch(batch, moved)
+            yield Batch(batch, {**moved, WINDOW: Window.during(window, began=began).text()})
         untimed = table.untimed(connection)
         following = Window.following(
             window,

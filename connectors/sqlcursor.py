@@ -37,24 +37,30 @@ class After:
 class Window:
     """What the next reading has to read again.
 
-    By the source's clock: `began`, when the last complete reading began; `moved`, when the reading began in which the
-    cursor moved last. `settled` says that the last safety lag was read again after it had passed, and is too large to
-    be read for ever.
+    By the source's clock: `began`, when the last complete reading began; `still`, when the first one began that has met
+    nothing behind the cursor, None if the last one has moved it. `settled` says that the last safety lag was read again
+    after it had passed, and is too large to be read for ever.
     """
 
     began: datetime
-    moved: datetime
-    settled: bool
+    still: datetime | None = None
+    settled: bool = False
 
     def text(self) -> str:
-        return json.dumps([self.began.isoformat(), self.moved.isoformat(), self.settled])
+        still = None if self.still is None else self.still.isoformat()
+        return json.dumps([self.began.isoformat(), still, self.settled])
 
     @classmethod
     def read(cls, position: Mapping[str, str]) -> Window | None:
         if WINDOW not in position:
             return None
-        began, moved, settled = json.loads(position[WINDOW])
-        return cls(datetime.fromisoformat(began), datetime.fromisoformat(moved), settled)
+        began, still, settled = json.loads(position[WINDOW])
+        return cls(datetime.fromisoformat(began), None if still is None else datetime.fromisoformat(still), settled)
+
+    @classmethod
+    def during(cls, before: Window | None, *, began: datetime) -> Window:
+        """The window while a reading goes on: if it breaks off, what was committed late meanwhile is still read."""
+        return cls(began if before is None else before.began)
 
     @classmethod
     def following(
@@ -64,9 +70,11 @@ class Window:
 
         A cursor that lies ahead of the source's clock never settles: rows of the present time are still to come.
         """
-        moved_at = began if moved or before is None else before.moved
-        passed = began - moved_at >= lag and last is not None and last <= began
-        return cls(began, moved_at, settled=large and not moved and passed)
+        if moved or before is None:
+            return cls(began)
+        still = before.still or began
+        passed = began - still >= lag and last is not None and last <= began
+        return cls(began, still, settled=passed and (large or before.settled))
 
 
 def place_of(key: Sequence[Any]) -> str:

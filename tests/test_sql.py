@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -18,7 +18,7 @@ from connectors.sql import SqlConnector, SqlSettings
 from connectors.sqlcursor import freeze, thaw
 from exchange.contracts import Contract
 from exchange.errors import SettingWrong, SourceRefused, SourceUnavailable
-from exchange.publish import Keeps, Outcome
+from exchange.publish import Batch, Keeps, Outcome
 from exchange.records import Envelope
 from tests.support.contracts import contract, field
 from tests.support.publishing import NULLABLE_TEXT, Bench, citizen
@@ -135,6 +135,81 @@ def test_a_large_batch_of_one_time_is_not_read_for_ever(office: Office) -> None:
     assert office.read(batch_size=3).read == 0
     office.insert(row(8, "2026-03-01 20:00:11"))
     assert office.read(batch_size=3).published == 1
+
+
+class Meanwhile:
+    """A connector, and what happens at the office while it reads: `then` by the number of the batch that was taken."""
+
+    Settings = SqlSettings
+
+    def __init__(self, connector: SqlConnector, then: Mapping[int, Callable[[], None]]) -> None:
+        self._connector = connector
+        self._then = then
+        self.keeps = connector.keeps
+
+    def read(self, position: Mapping[str, str]) -> Iterator[Batch]:
+        for number, batch in enumerate(self._connector.read(position), 1):
+            yield batch
+            if number in self._then:
+                self._then[number]()
+
+    def check(self) -> Sequence[Any]:
+        return ()
+
+    def ack(self, position: Mapping[str, str | None]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def seconds(count: int) -> str:
+    """A time at the office, so many seconds before or after the test begins."""
+    return (datetime(2026, 3, 1, 20) + timedelta(seconds=count)).isoformat(" ")
+
+
+def test_a_row_that_is_committed_late_is_read_although_the_first_reading_broke_off(office: Office) -> None:
+    office.insert(*[row(number, seconds(number - 5)) for number in range(1, 5)])
+
+    def late() -> None:
+        office.bench.passes(60)
+        office.insert(row(9, seconds(-4)), *[row(number, seconds(54 + number)) for number in (5, 6, 7)])
+
+    office.bench.crash(Meanwhile(office.connector(batch_size=2), {2: late}), "unsent", batches=4)
+    office.read(batch_size=2)
+    assert set(office.bench.facets()) == {"1", "2", "3", "4", "5", "6", "7", "9"}
+
+
+def test_a_row_that_is_committed_late_is_read_although_a_reading_behind_a_settled_one_broke_off(office: Office) -> None:
+    office.insert(*[row(number, seconds(-1)) for number in range(1, 4)])
+    for _ in range(4):
+        office.read(batch_size=2)
+        office.bench.passes(11)
+    assert office.read(batch_size=2).read == 0
+    office.insert(row(4, seconds(50)), row(5, seconds(51)))
+    office.bench.passes(10)
+
+    def late() -> None:
+        office.bench.passes(60)
+        office.insert(row(9, seconds(50)), *[row(number, seconds(104 + number)) for number in (6, 7, 8)])
+
+    office.bench.crash(Meanwhile(office.connector(batch_size=2), {1: late}), "unsent", batches=3)
+    office.read(batch_size=2)
+    assert set(office.bench.facets()) == {"1", "2", "3", "4", "5", "6", "7", "8", "9"}
+
+
+def test_a_long_reading_does_not_make_what_it_met_last_settle_early(office: Office) -> None:
+    office.insert(*[row(number, seconds(-1)) for number in range(1, 4)])
+
+    def meanwhile() -> None:
+        office.bench.passes(60)
+        office.insert(*[row(number, seconds(59)) for number in range(4, 8)])
+
+    office.bench.read(Meanwhile(office.connector(batch_size=2), {1: meanwhile}))
+    assert office.read(batch_size=2).published == 0  # begun within the safety lag of what was met last
+    office.insert(row(9, seconds(58)))
+    office.read(batch_size=2)
+    assert "9" in office.bench.facets()
 
 
 def test_the_order_is_that_of_the_database(tmp_path: Path) -> None:
