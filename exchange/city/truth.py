@@ -2,8 +2,8 @@
 
 `truth.json` stands beside the sources. For each dataset and day: `rows` in the source that are new to a reader (a
 snapshot: all of them; else what the day added or changed), which are `published` + `unchanged` + `deleted` + `rejected`
-(by reason), in the words of `publish`: a row that is marked as deleted before it was ever published is unchanged, unless
-its contract has a version.
+(by reason), in the words of `publish`: a row that is marked as deleted before it was ever published is unchanged
+if its contract has no version.
 `gone` counts what a snapshot no longer has, outside that sum. `facets` are the records that stand at the end.
 """
 
