@@ -7,6 +7,8 @@ RUN := .venv/bin/
 ARGS ?=
 
 export UV_PYTHON_DOWNLOADS := never
+# Compiled once, when they are installed: a process that may not write beside its libraries would compile them at each start.
+export UV_COMPILE_BYTECODE := 1
 
 .PHONY: demo test test-services lint format bench volume rig rig-syscalls services-start services-stop clean
 
