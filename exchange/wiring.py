@@ -5,20 +5,17 @@ Used by the three wiring places only (the CLI, the connector runner, the gateway
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import itertools
 import os
-import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from exchange.clock import Clock
 from exchange.errors import SettingWrong
 from exchange.settings import Settings
+from exchange.standing import StandingName
 from exchange.subjects import KeyMaker
 from exchange.topics import Broker
 
@@ -113,44 +110,9 @@ def client_secret(settings: Settings, client_id: str) -> Path:
     return settings.path(Path("keys/clients")) / client_id
 
 
-@contextmanager
-def standing_name(settings: Settings, role: str) -> Iterator[str | None]:
-    """A name that no other living process of this `data` folder has, and that a successor gets: `role.host.folder.n`.
-
-    It is held by a locked file, `data/<role>-<n>.lock`, that the kernel lets go of however the process ends. None where
-    the folder cannot be written.
-    """
-    folder = settings.path(settings.data)
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        number, lock = _lock_one(folder, role)
-    except OSError:
-        yield None
-        return
-    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:100]
-    place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:8]
-    with lock:
-        yield f"{role}.{host}.{place}.{number}"
-
-
-def _lock_one(folder: Path, role: str) -> tuple[int, IO[bytes]]:
-    """The first of the numbered files that nobody has locked."""
-    for number in itertools.count(1):
-        lock = open(folder / f"{role}-{number}.lock", "ab", opener=_for_the_owner)  # noqa: SIM115 the caller closes it
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-        except OSError:
-            lock.close()
-            raise
-        else:
-            return number, lock
-    raise AssertionError
-
-
-def _for_the_owner(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def standing_name(settings: Settings, role: str) -> StandingName:
+    """The standing name of this process in the `data` folder; the caller closes it in the end."""
+    return StandingName(settings.path(settings.data), role)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from exchange.wiring import (
     process_name,
     public_keys,
     signer,
+    standing_name,
     store_url,
 )
 from gateway.app import Parts, build
@@ -61,8 +62,10 @@ def make_parts(settings: Settings, clock: Clock) -> Parts:
     audit_store = AuditStore.open(audit_url(settings), settings.audit_options)
     reader = open_reader(store_url(settings), settings.store.options)
     policy = PolicyWatch(reader)
-    audit = AuditLog(audit_store, signing, settings.audit.writer, process_name("gateway"))
-    sealer = Sealer(audit_store, signing, published, checkpoints, settings.audit.origin, clock, process_name("sealer"))
+    writer, us, origin = settings.audit.writer, process_name("gateway"), settings.audit.origin
+    standing = standing_name(settings, f"gateway-{writer}")
+    audit = AuditLog(audit_store, signing, writer, us, standing=standing.name)
+    sealer = Sealer(audit_store, signing, published, checkpoints, origin, clock, us, standing=standing.name)
     identity = Identity(Tokens(issuers.trusted, settings.gateway.audience, clock), lambda: policy.bundle, clock)
     trail = Trail(audit, lambda: policy.bundle, clock)
     registry = StoreRegistry(store.engine, clock)
@@ -108,6 +111,7 @@ def make_parts(settings: Settings, clock: Clock) -> Parts:
             *(_in_thread(each.close) for each in (pushes, checkpoints, broker)),
             _in_thread(store.close),
             _in_thread(audit_store.close),
+            _in_thread(standing.close),
             issuers.close,
         ),
     )

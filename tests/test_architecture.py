@@ -22,6 +22,7 @@ ORDER = [
     "metrics",
     "logs",
     "sqlite",
+    "standing",
     "subjects",
     "records",
     "contracts",

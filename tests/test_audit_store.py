@@ -131,6 +131,19 @@ def test_a_place_whose_holder_is_silent_is_taken_over_and_the_sleeper_is_fenced(
     beat(store, heir)
 
 
+def test_who_has_the_dead_holders_standing_name_takes_over_at_once_and_nobody_else(store: AuditStore) -> None:
+    clock = Clock()
+    dead = Slot(store, "place", "gateway@here:1", standing="gateway.here.1", monotonic=clock)
+    dead.take(clock.sleep)
+    for other in ("gateway.here.2", "here.1", None):
+        assert not Slot(store, "place", "gateway@here:2", standing=other, monotonic=clock).try_take()
+    heir = Slot(store, "place", "gateway@here:3", standing="gateway.here.1", monotonic=clock)
+    heir.take(clock.sleep)
+    assert (clock.now, heir.epoch) == (100.0, 2)
+    with pytest.raises(Fenced, match="taken over"):
+        beat(store, dead)
+
+
 def test_a_place_whose_holder_lives_is_refused(store: AuditStore) -> None:
     clock = Clock()
     living, second = slot(store, clock, "gateway@here:1"), slot(store, clock, "gateway@here:2")

@@ -56,10 +56,11 @@ class AuditLog:
         writer: str,
         holder: str,
         *,
+        standing: str | None = None,
         deadline_s: float = DEADLINE_S,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        self._writer = Writer(store, signer, writer, holder, patience_s=patience_s)
+        self._writer = Writer(store, signer, writer, holder, standing=standing, patience_s=patience_s)
         self._deadline = deadline_s
         self._beat = patience_s / 4
         self._changed = threading.Condition()

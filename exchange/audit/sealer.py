@@ -50,6 +50,7 @@ class Sealer:
         clock: Clock,
         holder: str,
         *,
+        standing: str | None = None,
         topic: str = CHECKPOINTS_TOPIC,
         patience_s: float = PATIENCE_S,
         interval_s: float = INTERVAL_S,
@@ -62,7 +63,7 @@ class Sealer:
         self._origin = check_origin(origin)
         self._clock = clock
         self._topic = topic
-        self._slot = Slot(store, "sealer", holder, patience_s=patience_s, monotonic=monotonic)
+        self._slot = Slot(store, "sealer", holder, standing=standing, patience_s=patience_s, monotonic=monotonic)
         self._beat_every = patience_s / 4
         self._interval = interval_s
         self._monotonic = monotonic

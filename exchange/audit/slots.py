@@ -1,8 +1,8 @@
 """Slot: a named place that one process at a time holds, fenced by an epoch.
 
-No clock is compared between machines. A holder moves its beat; whoever wants the place watches the beat, and takes the
-place over if it is free or has not moved for the whole patience. A holder that only slept is fenced then: its next
-transaction begins with `beat`, which finds another epoch.
+No clock is compared between machines. A holder moves its beat; whoever wants the place watches the beat, and takes it
+over if it is free or its holder has not moved for the whole patience; at once, if it has that one's standing name, for
+then that one is dead. A holder that only slept is fenced: its next transaction finds another epoch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _BEAT = (
 class Slot:
     """One process's hold on a name, or its wish for it. Used by one thread at a time.
 
-    `holder` says who we are, for people: it stands in the table and in the error of the one that is refused.
+    `holder` says who we are, for people: it stands in the table and in the error of the one that is refused. `standing`
+    is our standing name (`exchange.standing`), if we have one: no other living process has it.
     """
 
     def __init__(
@@ -40,26 +41,30 @@ class Slot:
         name: str,
         holder: str,
         *,
+        standing: str | None = None,
         patience_s: float = PATIENCE_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self.epoch: int | None = None
         self._store = store
-        self._holder = holder
+        self._holder = holder if standing is None else f"{holder} {standing}"
+        self._standing = standing
         self._patience = patience_s
         self._monotonic = monotonic
         self._seen: tuple[int, int] | None = None
         self._since = 0.0
 
     def try_take(self) -> bool:
-        """Take the place if it is free, or if it has been seen without a beat for the patience; whether it is ours.
+        """Take the place if it is free, if its holder is dead, or has been seen without a beat for the patience.
 
+        Whether it is ours now.
         Does not wait: whoever wants the place calls again. Raises AuditUnavailable.
         """
         with self._store.reading() as connection:
             row = connection.execute(sa.select(slots).where(slots.c.name == self.name)).one_or_none()
-        if row is not None and row.holder is not None and not self._gone(row.epoch, row.beat):
+        held = row is not None and row.holder is not None and not self._dead(row.holder)
+        if row is not None and held and not self._gone(row.epoch, row.beat):
             return False
         with self._store.writing() as connection:
             insert = insert_into(connection, slots).values(name=self.name, epoch=0, beat=0, holder=None)
@@ -115,6 +120,10 @@ class Slot:
         """Who holds the place, for people. Raises AuditUnavailable."""
         with self._store.reading() as connection:
             return connection.scalar(sa.select(slots.c.holder).where(slots.c.name == self.name)) or "nobody"
+
+    def _dead(self, holder: str) -> bool:
+        """Whether the holder had our standing name: we would not have it if that process lived."""
+        return self._standing is not None and holder.rpartition(" ")[2] == self._standing
 
     def _gone(self, epoch: int, beat: int) -> bool:
         """Whether the holder has not moved for the patience, as far as we have watched."""

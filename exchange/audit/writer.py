@@ -33,12 +33,19 @@ class Writer:
     """
 
     def __init__(
-        self, store: AuditStore, signer: Signer, name: str, holder: str, *, patience_s: float = PATIENCE_S
+        self,
+        store: AuditStore,
+        signer: Signer,
+        name: str,
+        holder: str,
+        *,
+        standing: str | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.name = name
         self._store = store
         self._signer = signer
-        self._slot = Slot(store, f"writer/{name}", holder, patience_s=patience_s)
+        self._slot = Slot(store, f"writer/{name}", holder, standing=standing, patience_s=patience_s)
         self._commits = Commits(store)
         self._head: Head | None = None  # None: to be read back
         self._sent: _Sent | None = None

@@ -40,8 +40,8 @@ def materialise(config: Config = CONFIG) -> None:
             stack.enter_context(
                 metrics_listener(watched.metrics_host, watched.metrics_port, "materialise.metrics_port")
             )
-        member = stack.enter_context(standing_name(settings, "materialise"))
-        _run(settings, stack.enter_context(closing(open_broker(settings, member))))
+        member = stack.enter_context(closing(standing_name(settings, "materialise")))
+        _run(settings, stack.enter_context(closing(open_broker(settings, member.name))))
 
 
 def _run(settings: Settings, broker: Broker) -> None:
