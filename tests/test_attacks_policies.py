@@ -136,7 +136,7 @@ def test_an_apply_that_is_killed_or_refused_and_a_damaged_bundle_change_nothing(
     assert subprocess.run(command, capture_output=True).returncode == 78
     file.write_text(revoked, "utf-8")
     after = read_policies(site.settings())[1].version
-    for milliseconds in range(600, 1_800, 150):
+    for milliseconds in range(200, 1_700, 150):
         applying = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(milliseconds / 1000)
         applying.kill()

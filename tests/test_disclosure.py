@@ -318,7 +318,7 @@ async def test_a_bundle_that_nobody_confirms_is_not_decided_on(city: City) -> No
 
 async def test_the_watch_goes_on_over_faults_and_broken_bundles(city: City, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = PolicyWatch(city.reader, interval_s=0.01, patience_s=0.2)
-    with pytest.raises(PolicyUnavailable, match="no policy bundle yet"):
+    with pytest.raises(PolicyUnavailable, match="no whole policy bundle yet"):
         _ = watch.decider
     task = asyncio.create_task(watch.run())
 
@@ -351,16 +351,18 @@ async def test_a_bundle_that_is_damaged_in_the_store_changes_nothing_and_alarms(
     assert (city.watch.bundle.version, city.watch.fresh, damaged()) == (in_force, True, 3.0)
     assert {line["log_level"] for line in logged} == {"error"}
     beginner = PolicyWatch(city.reader)
-    await beginner.look()
-    assert beginner.bundle.version == in_force  # one that begins now has the same in force
+    with pytest.raises(PolicyUnavailable, match="apply` mends it"):
+        await beginner.look()  # for all it knows the newest was whole once, and took a right away
+    assert (beginner.fresh, damaged()) == (False, 1.0)
 
     city.apply(until="2026-02-01")  # a right is taken away, and damage is put on top of that
     city.stores.open().save_bundle("f" * 64, b"")
     await city.watch.look()
     assert city.watch.bundle.version == city.bundle.version != in_force
     city.apply()
-    await city.watch.look()
-    assert damaged() == 0.0
+    for watch in (city.watch, beginner):
+        await watch.look()
+        assert (watch.bundle.version, watch.fresh, damaged()) == (city.bundle.version, True, 0.0)
 
 
 async def test_materialisers_read_on_over_broken_bundles(city: City) -> None:
@@ -397,7 +399,7 @@ async def test_a_version_without_a_body_is_not_in_force(city: City, monkeypatch:
         raise NotFound("no such policy bundle")
 
     monkeypatch.setattr(city.reader, "bundle", missing)
-    with pytest.raises(PolicyUnavailable, match="no recent bundle"):
+    with pytest.raises(PolicyUnavailable, match="is damaged"):
         await PolicyWatch(city.reader).look()
 
 

@@ -27,9 +27,10 @@ class PolicyWatch:
     A request takes `decider` once and uses nothing else, so no answer mixes two versions. A new bundle is made ready in
     a thread, so that no request waits for it.
 
-    What stands in the store as a bundle and has not the bytes of its version was never applied: it changes nothing and
-    alarms, and the newest that is whole is in force. One that is whole and that this program cannot read may take a
-    right away: what was in force before it is decided on for the patience, and no longer.
+    What comes into the store as a bundle and has not the bytes of its version was never applied: it changes nothing and
+    alarms, and the newest that is whole is in force. For who begins it may have been whole once and have taken a right
+    away: nothing is decided until a newer one is whole. One that is whole and that this program cannot read may take a
+    right away too: what was in force before it is decided on for the patience, and no longer.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class PolicyWatch:
     def decider(self) -> Decider:
         """What to decide with now. Raises PolicyUnavailable."""
         if self._decider is None:
-            raise PolicyUnavailable("there is no policy bundle yet; `exchange policy apply` makes one")
+            raise PolicyUnavailable("there is no whole policy bundle yet; `exchange policy apply` makes one")
         if not self.fresh:
             raise PolicyUnavailable(f"the newest bundle could not be looked for in {self._patience:.0f} s")
         return self._decider
@@ -84,7 +85,10 @@ class PolicyWatch:
                 log.info("policy in force", policy=version)
                 break
             damaged += 1
-            log.error("a bundle in the store is damaged and changes nothing; apply the policies again", policy=version)
+            POLICY_DAMAGED.set(damaged)
+            log.error("a bundle in the store is damaged; apply the policies again", policy=version)
+            if self._decider is None:
+                raise PolicyUnavailable("the newest bundle in the store is damaged; `exchange policy apply` mends it")
         else:
             if damaged:
                 raise PolicyUnavailable("no recent bundle in the store has the bytes of its version")
