@@ -7,9 +7,11 @@ answers 503 until it can be reached, and `/readyz` says so.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
@@ -54,6 +56,7 @@ def create_app(settings: Settings) -> Edge:
 
 def make_parts(settings: Settings, clock: Clock) -> Parts:
     """Make every part. Raises SettingWrong."""
+    data = _data_folder(settings)
     issuers = _Issuers.of(settings, clock)
     keys, pseudonyms = key_maker(settings), audit_keys(settings)
     signing, published = signer(settings), public_keys(settings)
@@ -84,7 +87,7 @@ def make_parts(settings: Settings, clock: Clock) -> Parts:
         trail=trail,
         harvest=harvest,
         registry=registry,
-        pushing=Pushing(registry, PushLedger(store.engine, clock), pushes, keys, clock, settings.push),
+        pushing=Pushing(registry, PushLedger(store.engine, clock), pushes, keys, clock, settings.push, data),
         issuer=issuers.built_in,
         checks={"audit": lambda: audit.writable, "policy": lambda: policy.fresh},
         signing_keys=published.jwks(),
@@ -164,8 +167,7 @@ def built_in_issuer(settings: Settings, clock: Clock) -> DevIssuer:
                 "set it to false and name an OIDC issuer under [[issuers]]"
             )
     dev = settings.dev_issuer
-    data = settings.path(settings.data)
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    data = _data_folder(settings)
     key = SigningKey(settings.secret("dev_issuer.key", dev.key))
     clients = load_clients(settings.path(dev.clients))
     url = (gateway.public_url or f"http://{_bracketed(gateway.host)}:{gateway.port}").rstrip("/")
@@ -179,6 +181,18 @@ def is_loopback(host: str | None) -> bool:
         return host == "localhost" or (host is not None and ip_address(host).is_loopback)
     except ValueError:
         return False
+
+
+def _data_folder(settings: Settings) -> Path:
+    """The folder of what this machine keeps, made if it is missing. Raises SettingWrong."""
+    data = settings.path(settings.data)
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise SettingWrong(f"data: {data} cannot be made ({error.strerror})") from None
+    if not os.access(data, os.W_OK | os.X_OK):
+        raise SettingWrong(f"data: {data} cannot be written, and bodies of pushes are kept there")
+    return data
 
 
 def _bracketed(host: str) -> str:

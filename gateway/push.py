@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
 from exchange.agreements import Bundle, Client
 from exchange.clock import Clock
@@ -41,7 +42,7 @@ class Push:
 
 
 class Pushing:
-    """Publishes pushes. May be called by several threads."""
+    """Publishes pushes, whose bodies are kept in `folder` meanwhile. May be called by several threads."""
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Pushing:
         keys: KeyMaker,
         clock: Clock,
         bounds: PushSettings,
+        folder: Path,
     ) -> None:
         self._registry = registry
         self._ledger = ledger
@@ -58,6 +60,7 @@ class Pushing:
         self._keys = keys
         self.clock = clock
         self.bounds = bounds
+        self.folder = folder
         self._tolerance = Tolerance(bounds.max_reject_share, bounds.min_rejects)
         self._contracts: dict[int, Contract] = {}
 

@@ -13,9 +13,10 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
-from exchange.publish import Unparsed
+from exchange.publish import BLANK, Unparsed
 from gateway import strictjson
 from gateway.problems import BodyTooLarge, Busy
 
@@ -25,19 +26,19 @@ CHUNK = 256 * 1024
 _BLANKS = b" \t\r\n"
 _AFTER_ITEM = (" ", "\t", "\r", "\n", ",", "]")
 _NO_BLANK = re.compile(r"[^ \t\r\n]")
-_EMPTY = object()  # a line without a record
 _NO_ARRAY = "not one JSON array of records"
 
 Form = Literal["array", "lines"]
 
 
 class Room:
-    """What all bodies under way hold together: at most `most` bytes, half of it of one owner.
+    """What all bodies under way hold together, in files in `folder`: at most `most` bytes, half of it of one owner.
 
     The event loop alone takes and gives.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, folder: Path) -> None:
+        self.folder = folder
         self._most = most
         self._taken: Counter[str] = Counter()
 
@@ -65,15 +66,18 @@ class Spool:
     def __init__(self, room: Room, owner: str) -> None:
         self._room = room
         self._owner = owner
-        self.file = tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES)  # noqa: SIM115  closed by whoever made it
+        self.file = tempfile.SpooledTemporaryFile(SPOOL_BYTES, dir=str(room.folder))  # noqa: SIM115  closed by its maker
         self.size = 0
         self._digest = hashlib.sha256()
 
     def add(self, chunk: bytes) -> None:
-        """Keep a part of the body. Raises Busy if there is no room for it."""
+        """Keep a part of the body. Raises Busy if there is no room for it, on the disk included."""
         self._room.take(self._owner, len(chunk))
         self.size += len(chunk)
-        self.file.write(chunk)
+        try:
+            self.file.write(chunk)
+        except OSError as error:
+            raise Busy(f"a body cannot be kept in the gateway's data folder ({error.strerror})") from None
         self._digest.update(chunk)
 
     @property
@@ -86,18 +90,17 @@ class Spool:
 
 
 def lines(body: Spool, form: Form, most: int) -> Iterator[Any]:
-    """The records of a body, one by one, each a JSON value or Unparsed.
+    """The records of a body, one by one, each a JSON value, Unparsed or BLANK.
 
     An array is one JSON text, so whatever is wrong in it refuses all of it; of lines each stands for itself, and an
-    empty one is none. Raises Malformed if an array is none; BodyTooLarge behind `most` records, empty lines included.
+    empty one is BLANK. Raises Malformed if an array is none; BodyTooLarge behind `most` records, empty lines included.
     """
     body.file.seek(0)
     found = _items(_Window(body)) if form == "array" else _lines(body)
     for number, record in enumerate(found, 1):
         if number > most:
             raise BodyTooLarge(f"at most {most} records in one push, empty lines included")
-        if record is not _EMPTY:
-            yield record
+        yield record
 
 
 def _lines(body: Spool) -> Iterator[Any]:
@@ -108,7 +111,7 @@ def _lines(body: Spool) -> Iterator[Any]:
             yield Unparsed("", f"longer than {LINE_BYTES} bytes")
         else:
             stripped = line.strip(_BLANKS)
-            yield _parsed(stripped) if stripped else _EMPTY
+            yield _parsed(stripped) if stripped else BLANK
 
 
 def _parsed(line: bytes) -> Any:

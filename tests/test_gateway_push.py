@@ -88,12 +88,12 @@ async def test_every_line_is_accounted_for(city: City) -> None:
     )
     answer = (await push(city, body)).json()
     assert (answer["accepted"], answer["rejected"]) == (2, 7)
-    assert [reason["line"] for reason in answer["reasons"]] == [2, 3, 4, 5, 6, 7, 9]
+    assert [reason["line"] for reason in answer["reasons"]] == [3, 4, 5, 6, 7, 8, 10]
     assert answer["reasons"][1]["field"] == "citizen_id"
     assert "duplicate member" in answer["reasons"][2]["reason"]
     assert CITIZEN not in json.dumps(answer)
     rejects = [Reject.read(each) for each in topic(city, "civil.rejects.v1")]
-    assert [one.origin.sequence for one in rejects if one.origin] == [2, 3, 4, 5, 6, 7, 9]
+    assert [one.origin.sequence for one in rejects if one.origin] == [3, 4, 5, 6, 7, 8, 10]
     values = [each.value for each in topic(city)]
     assert sum(value is None for value in values) == 1
 

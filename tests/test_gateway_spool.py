@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange.publish import Unparsed
+from exchange.publish import BLANK, Unparsed
 from gateway import spool, strictjson
 from gateway.problems import BodyTooLarge, Busy
 from gateway.spool import Form, Room, Spool, lines
 
 CANARY = "110101190001010014"
 MOST = 1 << 24
+FOLDER = Path(tempfile.gettempdir())
 
 
 def read(body: bytes, form: Form) -> list[Any]:
-    kept = Spool(Room(MOST), "civil")
+    kept = Spool(Room(MOST, FOLDER), "civil")
     try:
         for start in range(0, len(body), 7_000):
             kept.add(body[start : start + 7_000])
@@ -76,7 +79,7 @@ def test_lines_stand_each_for_itself() -> None:
         ]
     )
     found = read(body, "lines")
-    assert [value for value in found if not isinstance(value, Unparsed)] == [{"a": 1}, {"b": 2}, {"z": 3}]
+    assert [value for value in found if not isinstance(value, Unparsed)] == [{"a": 1}, BLANK, {"b": 2}, {"z": 3}]
     broken = [value for value in found if isinstance(value, Unparsed)]
     assert len(broken) == 6
     assert "duplicate member" in broken[0].reason
@@ -93,7 +96,7 @@ def test_a_last_line_needs_no_line_break_and_two_long_lines_are_two() -> None:
 
 
 def test_the_digest_is_of_the_bytes_and_large_bodies_leave_memory() -> None:
-    room = Room(MOST)
+    room = Room(MOST, FOLDER)
     kept, other = Spool(room, "civil"), Spool(room, "tax")
     kept.add(b"ab")
     other.add(b"a")
@@ -107,7 +110,7 @@ def test_the_digest_is_of_the_bytes_and_large_bodies_leave_memory() -> None:
 
 
 def test_all_bodies_together_have_a_bound_and_one_owner_half_of_it() -> None:
-    room = Room(100)
+    room = Room(100, FOLDER)
     one, two, other = Spool(room, "civil"), Spool(room, "civil"), Spool(room, "tax")
     one.add(b"x" * 40)
     with pytest.raises(Busy):
@@ -128,12 +131,24 @@ def test_all_bodies_together_have_a_bound_and_one_owner_half_of_it() -> None:
     [(b"0\n" * 4, "lines"), (b"\n" * 4, "lines"), (b"\r\n 1 \n\n\n", "lines"), (b"[0,0,0,0]", "array")],
 )
 def test_a_body_has_so_many_records_and_no_more(body: bytes, form: Form) -> None:
-    kept = Spool(Room(MOST), "civil")
+    kept = Spool(Room(MOST, FOLDER), "civil")
     kept.add(body)
     assert len(list(lines(kept, form, 4))) <= 4
     with pytest.raises(BodyTooLarge, match="at most 3 records"):
         list(lines(kept, form, 3))
     kept.close()
+
+
+def test_bodies_are_kept_in_their_folder_and_a_full_disk_is_no_defect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = Room(MOST, tmp_path / "missing")
+    kept = Spool(room, "civil")
+    kept.add(b"x" * 60_000)
+    with pytest.raises(Busy, match=r"data folder \(No such file or directory\)"):
+        kept.add(b"x" * 60_000)
+    kept.close()
+    assert room.taken == 0
 
 
 ITEM = st.recursive(

@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 
 from exchange.contracts import Contract
 from exchange.errors import BrokerUnavailable, Rejected, Unprocessable
-from exchange.publish import PushAnswer, Reason, Unparsed, publish_push, replay, topics
+from exchange.publish import BLANK, PushAnswer, Reason, Tolerance, Unparsed, publish_push, replay, topics
 from exchange.records import Envelope, Origin, Reject
 from tests.support.contracts import contract, field
 from tests.support.publishing import KEYS, MILLIS, NOW, NULLABLE_TEXT, TOLERANT, Bench, citizen
@@ -76,6 +76,22 @@ def test_good_lines_are_published_and_bad_ones_set_aside_each_under_its_own_numb
     assert answer.document()["reasons"][0] == {
         "line": 2, "field": "amount", "reason": 'a string such as "1.10" expected, a number found',
     }  # fmt: skip
+
+
+def test_blank_lines_have_numbers_too_so_that_a_line_is_found_where_it_is_said_to_be(counter: Counter) -> None:
+    answer = counter.push(fine(1), BLANK, BLANK, fine(2, citizen_id="x"), BLANK, fine(3), first=10)
+    assert (answer.accepted, answer.rejected) == (2, 1)
+    assert [reason.line for reason in answer.reasons] == [4]
+    assert [reject.place for reject in counter.bench.rejects()] == ["push line 4"]
+    assert counter.bench.sequences() == [10, 15]
+
+
+def test_where_a_push_stopped_is_a_line_of_it_blank_ones_counted(counter: Counter) -> None:
+    answer = publish_push(
+        counter.bench.contract, [fine(1), *[BLANK] * 20, 1, 2, 3, fine(2)], first_sequence=1, epoch=3, keys=KEYS,
+        publisher=counter.publisher, schema_id=1, received=NOW, tolerance=Tolerance(0.5, 2),
+    )  # fmt: skip
+    assert answer.document()["stopped_after"] == 23
 
 
 def test_the_time_of_a_push_is_observed(counter: Counter) -> None:

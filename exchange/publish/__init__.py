@@ -18,13 +18,14 @@ In reading order:
 
 from exchange.publish.cursor import CursorFile
 from exchange.publish.publishing import AGAIN, Layout, Publishing, Reading, Tolerance
-from exchange.publish.push import PUSH, PushAnswer, Reason, Unparsed, publish_push, replay
+from exchange.publish.push import BLANK, PUSH, PushAnswer, Reason, Unparsed, publish_push, replay
 from exchange.publish.rows import Batch, End, Keeps, Outcome, Row, Unread
 from exchange.publish.sending import topics
 from exchange.publish.status import Status, read_status
 
 __all__ = [
     "AGAIN",
+    "BLANK",
     "PUSH",
     "Batch",
     "CursorFile",

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from exchange import metrics
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
 PUSH = "push"  # the instance name of what is pushed; no connector can have it
 MAX_REASONS = 100
 _AT_ONCE = 1_000
+
+
+class Blank(Enum):
+    """A line of a push that holds nothing: it counts among the lines and is no record."""
+
+    BLANK = "blank"
+
+
+BLANK = Blank.BLANK
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +61,22 @@ class Reason:
 class PushAnswer:
     """What became of a push: `accepted` + `rejected` lines, the reasons of the first 100 rejected ones.
 
-    `stopped`: the rejects were too many, and what stands behind these lines was not looked at.
+    `stopped_after`: the last line that was read, if the rejects were too many and it stopped there.
     """
 
     accepted: int
     rejected: int
     reasons: Sequence[Reason] = field(default=())
-    stopped: bool = False
+    stopped_after: int | None = None
 
     def document(self) -> dict[str, Any]:
-        """The answer as a JSON object; `stopped_after` is the last line that was read of a push that was stopped."""
+        """The answer as a JSON object; `stopped_after` is in it only if the push was stopped."""
         answer = {
             "accepted": self.accepted,
             "rejected": self.rejected,
             "reasons": [asdict(reason) for reason in self.reasons],
         }
-        return answer | ({"stopped_after": self.accepted + self.rejected} if self.stopped else {})
+        return answer if self.stopped_after is None else answer | {"stopped_after": self.stopped_after}
 
 
 def publish_push(
@@ -83,11 +93,11 @@ def publish_push(
 ) -> PushAnswer:
     """Publish the lines of one request; returns when all of it, rejects and watermark included, is acknowledged.
 
-    A line is a parsed JSON value (by a reader that refuses duplicate members), or Unparsed. Good ones are records in
-    the mapping of semantics section 2, and `{"delete": {subject, record key and version fields}}`. Line n (from 0) has
-    the sequence `first_sequence` + n, bad lines included. `received` (aware) is the event time of what has none, and
-    the watermark; no lines are a heartbeat. Lines are taken one by one and sent as they come, so that a large request
-    takes no more room than a small one.
+    A line is a parsed JSON value (by a reader that refuses duplicate members), Unparsed or BLANK. Good ones are records
+    in the mapping of semantics section 2, and `{"delete": {subject, record key and version fields}}`. Line n (from 0)
+    has the sequence `first_sequence` + n, bad and blank lines included. `received` (aware) is the event time of what
+    has none, and the watermark; no lines are a heartbeat. Lines are taken one by one and sent as they come, so that a
+    large request takes no more room than a small one.
 
     As soon as the rejects among the lines read so far exceed the `tolerance`, it stops: what was read stands, there is
     no watermark, and the answer says so. Where it stops follows from the lines alone, so a repeat stops there too.
@@ -100,8 +110,11 @@ def publish_push(
     records = _Sending(publisher, contract.topic, metrics.PUBLISH_SECONDS.labels(contract.name))
     rejects = _Sending(publisher, rejects_topic(contract.department))
     reasons: list[Reason] = []
-    set_aside, stopped = 0, False
+    read, set_aside, stopped_after = 0, 0, None
     for number, line in enumerate(lines):
+        if line is BLANK:
+            continue
+        read += 1
         sequence = first_sequence + number
         try:
             records.add(_message(encoder, stamp, line, sequence, received))
@@ -113,17 +126,18 @@ def publish_push(
             if len(reasons) < MAX_REASONS:
                 reasons.append(Reason(number + 1, rejected.field, rejected.reason))
             set_aside += 1
-            if stopped := tolerance.exceeded(set_aside, number + 1):
+            if tolerance.exceeded(set_aside, read):
+                stopped_after = number + 1
                 break
     records.flush()
     rejects.flush()
-    if not stopped:  # not everything that the source has to tell was read
+    if stopped_after is None:  # else not everything that the source has to tell was read
         watermark = Watermark(contract.name, contract.topic, source, epoch, received, records.last)
         publisher.publish(WATERMARKS_TOPIC, [watermark.message()])
     for outcome, count in (("published", records.sent), ("rejected", rejects.sent)):
         if count:
             metrics.ROWS.labels(contract.name, PUSH, outcome).inc(count)
-    return PushAnswer(records.sent, rejects.sent, tuple(reasons), stopped)
+    return PushAnswer(records.sent, rejects.sent, tuple(reasons), stopped_after)
 
 
 def replay(

@@ -42,7 +42,7 @@ _DELETION = {"delete": {"citizen_id": "11010119900307451X", "ticket": "H-2026-00
 def router(identity: Identity, bundle: Callable[[], Bundle], pushing: Pushing, harvest: Harvest) -> APIRouter:
     """The push."""
     routes = APIRouter(tags=["publish"], default_response_class=Response)
-    places, room = _Places(), Room(pushing.bounds.spool_bytes)
+    places, room = _Places(), Room(pushing.bounds.spool_bytes, pushing.folder)
 
     @routes.post(
         "/v1/datasets/{dataset}/records",

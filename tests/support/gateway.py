@@ -133,7 +133,7 @@ class City:
         """Begin again with these bounds of pushes, as a gateway with other settings does."""
         self.pushing = Pushing(
             self.registry, PushLedger(self.store.engine, self.clock), self.broker.publisher(),
-            KeyMaker("k1", b"0123456789abcdef"), self.clock, PushSettings().model_copy(update=bounds),
+            KeyMaker("k1", b"0123456789abcdef"), self.clock, PushSettings().model_copy(update=bounds), self.folder,
         )  # fmt: skip
         self.harvest = self.make_harvest()
         self.app = self.make_app()
