@@ -19,7 +19,7 @@ from connectors.protocol import Connector, Finding, NotReady, Weight
 from connectors.reporting import Report
 from exchange.clock import Clock
 from exchange.contracts import Contract, load_catalogue
-from exchange.errors import ExchangeError, SettingWrong, SourceRefused, TryLater
+from exchange.errors import CursorUnavailable, ExchangeError, SettingWrong, SourceRefused, TryLater
 from exchange.publish import CursorFile, Layout, Outcome, Publishing, Reading, Tolerance
 from exchange.registry import HttpRegistry, Registry
 from exchange.settings import Settings, read_secret
@@ -114,7 +114,8 @@ class Runner:
         except BaseException as error:
             if reading is not None:
                 note = str(error) if isinstance(error, ExchangeError) else type(error).__name__
-                reading.close(note)
+                with suppress(CursorUnavailable):  # then it says nothing of this reading
+                    reading.close(note)
                 self._report.reading(reading.outcome, None, note)
             raise
         if reading is None:
@@ -130,7 +131,7 @@ def run(
     """Run the instance of a file: one reading if `once` (its outcome is returned), else until `stop` is set.
 
     Raises SettingWrong, SourceRefused, TooManyRejects, CursorHeld, TopicChanged, Incompatible; if `once`, also what
-    time would mend: SourceUnavailable, RegistryUnavailable, BrokerUnavailable.
+    time would mend: SourceUnavailable, RegistryUnavailable, BrokerUnavailable, CursorUnavailable.
     """
     loaded = Loaded(file, settings, clock)
 
@@ -154,7 +155,7 @@ def run(
             setting = f"{file}: metrics_port"
             stack.enter_context(metrics_listener(watched.metrics_host, watched.metrics_port, setting))
         loaded.refuse_findings(list(patiently(loaded.connector.check)))
-        cursor = stack.enter_context(closing(CursorFile(loaded.cursor)))
+        cursor = stack.enter_context(closing(patiently(lambda: CursorFile(loaded.cursor))))
         broker = stack.enter_context(closing(open_broker(settings)))
         registry = open_registry(loaded, settings)
         publishing = patiently(

@@ -143,6 +143,10 @@ class SourceUnavailable(TryLater):
     """The source cannot be reached"""
 
 
+class CursorUnavailable(TryLater):
+    """The cursor file cannot be written"""
+
+
 class IssuerUnavailable(TryLater):
     """The token issuer's keys cannot be read"""
 

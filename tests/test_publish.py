@@ -21,6 +21,7 @@ from exchange.contracts import Contract, frame
 from exchange.errors import (
     BrokerUnavailable,
     CursorHeld,
+    CursorUnavailable,
     NotFound,
     Rejected,
     SettingWrong,
@@ -34,9 +35,10 @@ from exchange.publish.entries import Entry
 from exchange.publish.plan import Marks
 from exchange.publish.text import normal, normal_value
 from exchange.records import Envelope, Message, Origin
+from exchange.sqlite import dbapi2
 from exchange.subjects import parse
 from tests.support.contracts import contract, field, schema
-from tests.support.publishing import KEYS, NOW, NULLABLE_TEXT, Bench, citizen
+from tests.support.publishing import CRASHES, KEYS, NOW, NULLABLE_TEXT, Bench, citizen
 
 VERSIONED = contract(field("name", "string"), field("revision", "long"), version="revision")
 NAMED = contract(field("name", "string"))
@@ -90,6 +92,65 @@ def test_files_are_private_and_held_by_one_process(bench: Bench) -> None:
     CursorFile(bench.cursor).close()
     with pytest.raises(SettingWrong, match="folder"):
         CursorFile(bench.cursor.parent / "nowhere" / "x.cursor")
+
+
+class Full:
+    """A connection whose transactions cannot be committed."""
+
+    def __init__(self, db: Any) -> None:
+        self._db = db
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+    def execute(self, statement: str, *given: Any) -> Any:
+        if statement == "COMMIT":
+            raise dbapi2.OperationalError("database or disk is full")
+        return self._db.execute(statement, *given)
+
+
+@pytest.mark.parametrize("where", ["open_reading", "write", "acknowledge", "close_reading"])
+def test_a_full_disk_passes_and_no_number_stands_for_two_values(
+    bench: Bench, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever in a reading that is: the next one of the same process goes on from what the file has."""
+    with closing(CursorFile(bench.cursor)) as cursor:
+        publishing = bench.open(cursor)
+
+        def read(*rows: Row) -> Outcome:
+            reading = publishing.reading()
+            for batch in Given(*rows).read(publishing.position):
+                reading.take(batch)
+            return reading.outcome
+
+        def full(*given: Any, **more: Any) -> Any:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(cursor, "_db", Full(cursor._db))
+                return genuine(*given, **more)
+
+        assert read(row(1), row(2), row(3)).published == 3
+        genuine = getattr(cursor, where)
+        with monkeypatch.context() as patch:
+            patch.setattr(cursor, where, full)
+            with pytest.raises(CursorUnavailable, match="disk is full"):
+                read(row(1, "another"), row(2), row(4))
+        assert read(row(1, "a third"), row(2), row(4)).accounted
+        assert read(row(1, "a third"), row(2), row(4)) == Outcome(read=3, unchanged=3)
+    bench.check_numbers()
+    assert {number: value["name"] for number, value in bench.facets().items()} == {
+        "1": "a third", "2": "甲某", "4": "甲某"
+    }  # fmt: skip
+
+
+def test_a_file_that_the_disk_has_no_room_for_is_waited_for(bench: Bench) -> None:
+    with closing(CursorFile(bench.cursor)) as cursor:
+        publishing = bench.open(cursor)
+        cursor._db.execute("PRAGMA max_page_count = 20")
+        with pytest.raises(CursorUnavailable, match="disk is full"):
+            publishing.reading().take(Batch([row(number) for number in range(1, 900)]))
+        cursor._db.execute("PRAGMA max_page_count = 10000")
+        publishing.reading().take(Batch([row(number) for number in range(1, 900)]))
+    assert len(bench.deliveries()) == 899
 
 
 def test_a_file_belongs_to_one_source_one_topic_and_one_secret(bench: Bench) -> None:
@@ -187,6 +248,28 @@ def test_a_deletion_that_nothing_stands_behind_is_not_said_under_the_key_of_anot
     bench.read(Given(row(1, revision=1), keeps=Keeps.ROWS))
     other = Row({"citizen_id": citizen(1), "revision": 2}, "", "place 2", deleted=True)
     assert bench.read(Given(other, keeps=Keeps.ROWS)) == Outcome(read=1, unchanged=1)
+
+
+@pytest.mark.parametrize("where", CRASHES)
+def test_of_two_rows_under_one_key_the_one_that_stays_is_said_again_after_a_crash_too(
+    tmp_path: Path, where: str
+) -> None:
+    bench = Bench(tmp_path, NAMED, keeps=Keeps.ROWS)
+    one, other = row(1), replace(row(1), place="place 2")
+    gone = replace(other, deleted=True)
+
+    class Asked(Given):
+        def read(self, position: Mapping[str, str]) -> Iterator[Batch]:
+            if position.get(AGAIN):
+                yield Batch([one], {AGAIN: None})
+            yield from super().read(position)
+
+    bench.read(Given(one, other, keeps=Keeps.ROWS))
+    bench.crash(Given(gone, keeps=Keeps.ROWS), where)
+    bench.read(Asked(keeps=Keeps.ROWS))  # the crash's batch may not be read again
+    bench.read(Asked(gone, keeps=Keeps.ROWS))
+    bench.read(Asked(keeps=Keeps.ROWS))
+    assert bench.facets() == {"1": {"citizen_id": citizen(1), "name": "甲某"}}
 
 
 def test_a_snapshot_that_no_longer_has_a_deleted_row_forgets_it(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exchange import sqlite
-from exchange.errors import CursorHeld, SettingWrong
+from exchange.errors import CursorHeld, CursorUnavailable, SettingWrong
 from exchange.publish.entries import LEARNED, SCHEMA, TABLES, Entries, Entry, Told
 from exchange.publish.learning import Learned, Learning
 from exchange.publish.rows import Keeps, Outcome
@@ -45,6 +45,8 @@ class CursorFile:
     """The cursor file at `path`, held by this process until `close`.
 
     Raises CursorHeld if another process holds it; SettingWrong if it is of another format or its folder is missing.
+    Whatever writes raises CursorUnavailable if that cannot be done now, as on a full disk: nothing has changed then, as
+    far as the file can tell, and the next reading goes on from there.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,17 +54,20 @@ class CursorFile:
         self._lock = _lock(path)
         self._closed = False
         try:
-            self._db: Connection = sqlite.connect(path)
-            # Keys are hashes, so a batch touches pages all over the file: keep them in memory, copy them back seldom.
-            self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            self._db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
-            self._migrate()
-            self.rows = Entries(self._db)
+            with _writing(path):
+                self._db: Connection = sqlite.connect(path)
+                # Keys are hashes, so a batch touches pages all over the file: keep them in memory, copy them back
+                # seldom.
+                self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+                self._db.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+                self._migrate()
         except BaseException:
             os.close(self._lock)
             raise
-        self._position: dict[str, str] = dict(self._db.execute("SELECT name, value FROM position"))
-        self._next_id = int(self.state("next_id") or 1)
+        self.rows = Entries(self._db)
+        self._position: dict[str, str] = {}
+        self._next_id = 1
+        self._recall()
         self._reading: int | None = None
 
     # -- state --
@@ -258,8 +263,13 @@ class CursorFile:
 
     # -- inside --
 
+    def _recall(self) -> None:
+        """What is kept in memory too, as the file has it."""
+        self._position = dict(self._db.execute("SELECT name, value FROM position"))
+        self._next_id = int(self.state("next_id") or 1)
+
     def _migrate(self) -> None:
-        with self._transaction():
+        with _all_or_nothing(self._db):
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 for statement in TABLES.split(";\n"):
@@ -272,20 +282,20 @@ class CursorFile:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
         try:
-            yield
+            with _writing(self.path), _all_or_nothing(self._db):
+                yield
         except BaseException:
-            self._db.execute("ROLLBACK")
+            self._recall()
             raise
-        self._db.execute("COMMIT")
 
     def _shrink_log(self) -> None:
         """After a reading that wrote much: SQLite itself keeps the log's size for the next one, 30 MiB beside 2."""
         log = self.path.with_name(f"{self.path.name}-wal")
         with suppress(FileNotFoundError):
             if log.stat().st_size > _WAL_KEPT:
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                with _writing(self.path):
+                    self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def _forget(self, entries: Iterable[Entry]) -> None:
         self._db.executemany("DELETE FROM rows WHERE place = ? AND key = ?", [(e.place, e.key) for e in entries])
@@ -308,6 +318,27 @@ class CursorFile:
             " ON CONFLICT (partition) DO UPDATE SET last = max(last, excluded.last)",
             offsets.items(),
         )
+
+
+@contextmanager
+def _all_or_nothing(db: Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # on a full disk SQLite may have rolled back already
+            db.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Errors that pass by themselves (disk full, or locked by who looks at it) as CursorUnavailable."""
+    try:
+        yield
+    except sqlite.dbapi2.OperationalError as error:
+        raise CursorUnavailable(f"{path}: {error}") from None
 
 
 def _lock(path: Path) -> int:

@@ -33,6 +33,7 @@ class Decider:
         self.spared = Marks()
         self._keeps = keeps
         self._cursor = cursor
+        self._knows_rows = keeps is Keeps.KEYS and not cursor.empty  # of an earlier reading
         self._encoder = encoder
         self._stamp = stamp
         self._clock = clock
@@ -89,7 +90,7 @@ class Decider:
 
     def _recognise(self, rows: Sequence[Row]) -> dict[int, str]:
         """By number, the places of those unread rows of a snapshot whose source is the one of the entry there."""
-        if self._keeps is not Keeps.KEYS or self._cursor.empty:
+        if not self._knows_rows:
             return {}
         places: dict[int, str] = {}
         for number, row in enumerate(rows):
@@ -338,13 +339,15 @@ class Decider:
         stored = {other.id: other for other in self._cursor.rows.holders(entry.key) if other.place != entry.place}
         stored.update({e.id: e for e in self._plan.entries.values() if e.key == entry.key and e.place != entry.place})
         changed = self._plan.entries
-        forgotten = {entry.id for entry in self._plan.forget}
-        current = (changed.get(id_, other) for id_, other in stored.items() if id_ not in forgotten)
+        gone = {entry.id, *(each.id for each in self._plan.forget)}  # ours may stand as learned in the file still
+        current = (changed.get(id_, other) for id_, other in stored.items() if id_ not in gone)
         standing = [other for other in current if other.key == entry.key and other.digest is not None]
         return [other for other in standing if not other.set_aside]
 
     def _repeat_deletion(self, entry: Entry, moment: datetime, *, keep: bool = False) -> None:
         (self._plan.settled if keep else self._plan.forget).append(entry)
+        if self._keeps is Keeps.ROWS:  # who is to be said again was not asked for, if it was not acknowledged
+            self._plan.again += [other.place for other in self._others(entry) if other.digest == UNKNOWN]
         self._replace(entry, entry._replace(doubtful=False))
         self._say_deleted(entry, moment)
 
