@@ -45,6 +45,7 @@ def main() -> int:
     try:
         with (
             _folder(options.dir) as folder,
+            _data(options.data, folder),
             _servers() as servers,
             prepared(options.kafka, options.postgres, servers) as places,
         ):
@@ -67,6 +68,17 @@ def _folder(given: Path | None) -> Iterator[Path]:
         return
     given.mkdir(parents=True, exist_ok=False)
     yield given.resolve()
+
+
+@contextmanager
+def _data(given: Path | None, folder: Path) -> Iterator[None]:
+    """The product's `data` folder lies in the given one, if there is one."""
+    if given is None:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="exchange-rig-", dir=given) as made:
+        (folder / "data").symlink_to(made, target_is_directory=True)
+        yield
 
 
 @contextmanager
@@ -94,6 +106,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--faults", type=_names, default=NAMES, metavar="A,B", help=f"of {','.join(NAMES)}")
     parser.add_argument("--dir", type=Path, help="a folder that does not exist yet and stays; default: one that goes")
+    parser.add_argument(
+        "--data", type=Path, help="where the product's `data` lies, such as on a file system that may be filled"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     return parser.parse_args()
 

@@ -4,14 +4,16 @@ processes     what happens to our own processes
 answers       what was done, and the answer was lost
 brokers       Kafka, or the file of topics
 databases     PostgreSQL
+disks         the disk under the product's files
 """
 
 from rig.faults.answers import ANSWERS
 from rig.faults.base import Fault, Here, Planned, Strike, schedule
 from rig.faults.brokers import BROKERS
 from rig.faults.databases import DATABASES
+from rig.faults.disks import DISKS
 from rig.faults.processes import PROCESSES
 
-ALL: tuple[Fault, ...] = (*PROCESSES, *ANSWERS, *BROKERS, *DATABASES)
+ALL: tuple[Fault, ...] = (*PROCESSES, *ANSWERS, *BROKERS, *DATABASES, *DISKS)
 
 __all__ = ["ALL", "Fault", "Here", "Planned", "Strike", "schedule"]
