@@ -15,11 +15,12 @@ from typing import Any
 
 import structlog
 
-from bench import databases, facets, views
+from bench import alike, databases, facets, files, verify, views, visible
 from bench.measuring import CannotMeasure, Measurement, machine
 from exchange.sqlite import dbapi2
 
-PARTS = ("facets", "sqlite", "views")
+PARTS = ("facets", "sqlite", "views", "csv", "visible", "alike", "verify")
+ON_KAFKA, ON_POSTGRES = {"facets", "csv", "visible"}, {"facets", "views", "visible"}
 
 
 def main() -> int:
@@ -41,12 +42,16 @@ def main() -> int:
 
 def _measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], list[Measurement]]:
     """What was measured, and on what. Raises CannotMeasure."""
-    kafka, postgres = _service("EXCHANGE_TEST_KAFKA"), _service("EXCHANGE_TEST_POSTGRES")
-    about = {
+    about: dict[str, Any] = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(folder) | {"postgresql": databases.version(postgres), "sqlite": dbapi2.sqlite_version},
+        "machine": machine(folder) | {"sqlite": dbapi2.sqlite_version},
         "rounds": options.rounds,
     }
+    kafka = _service("EXCHANGE_TEST_KAFKA") if ON_KAFKA.intersection(options.parts) else ""
+    postgres = ""
+    if ON_POSTGRES.intersection(options.parts):
+        postgres = _service("EXCHANGE_TEST_POSTGRES")
+        about["machine"]["postgresql"] = databases.version(postgres)
     found = []
     if "facets" in options.parts:
         _tell("topic -> durable facet, Kafka + PostgreSQL")
@@ -58,6 +63,18 @@ def _measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any],
         _tell("views, PostgreSQL")
         load = views.Load(options.seconds, options.in_flight, options.citizens)
         found.append(views.on_postgres(folder, postgres, load, options.rounds, _tell, profile=options.profile))
+    if "csv" in options.parts:
+        _tell("CSV -> topic, Kafka")
+        found.append(files.of_csv(folder / "files", kafka, options.records, options.rounds, _tell))
+    if "visible" in options.parts:
+        _tell("publish -> visible, Kafka + PostgreSQL")
+        found.append(visible.of_records(kafka, postgres, options.rate, options.seconds, options.rounds, _tell))
+    if "alike" in options.parts:
+        _tell("what is forbidden, and what there is not")
+        found += alike.of_pairs(folder / "alike", options.pairs, options.rounds, _tell)
+    if "verify" in options.parts:
+        _tell("audit verify, SQLite")
+        found.append(verify.of_log(folder / "audit", options.entries, options.rounds, _tell))
     return about, found
 
 
@@ -80,7 +97,8 @@ def _print(about: Mapping[str, Any], found: list[Measurement]) -> None:
         print(f"\n{each.name}\n  {facts}")
         for side, figures in each.figures().items():
             print(f"  {side:10}" + "".join(f"  {name} {_spread(spread)}" for name, spread in figures.items()))
-        print(f"  ratio       {_spread(each.ratios())}")
+        if ratios := each.ratios():
+            print(f"  ratio       {_spread(ratios)}")
 
 
 def _spread(of: Mapping[str, float]) -> str:
@@ -90,11 +108,16 @@ def _spread(of: Mapping[str, float]) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="|".join(PARTS), help="default: all three")
-    parser.add_argument("--records", type=int, default=100_000, help="messages in the topic (default 100,000)")
+    parser.add_argument("parts", nargs="*", metavar="|".join(PARTS), help="default: all of them")
+    parser.add_argument(
+        "--records", type=int, default=100_000, help="messages in a topic, rows of a file (default 100,000)"
+    )
     parser.add_argument("--citizens", type=int, default=5_000, help="with 8 facets each (default 5,000)")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of asking for views, in a round (default 5)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of asking or publishing, in a round (default 5)")
     parser.add_argument("--in-flight", type=int, default=32, help="requests at once (default 32)")
+    parser.add_argument("--rate", type=int, default=5_000, help="records a second until visible (default 5,000)")
+    parser.add_argument("--pairs", type=int, default=10_000, help="of requests, of each kind (default 10,000)")
+    parser.add_argument("--entries", type=int, default=200_000, help="of the audit log (default 200,000)")
     parser.add_argument("--rounds", type=int, default=3, help="of each side, in turn (default 3)")
     parser.add_argument("--profile", action="store_true", help="then run ours once more, and say where the time goes")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")

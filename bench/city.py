@@ -70,6 +70,7 @@ purpose = "{purpose}"
 from = 2026-01-01
 until = 2099-12-31
 approved_by = "Data office"
+condition = {condition}
 
 [agreements.fields]
 {fields}
@@ -85,16 +86,16 @@ class City:
     contracts: Sequence[Contract]
     told: Mapping[str, datetime]
 
-    def facets(self, citizens: int, keys: KeyMaker) -> Iterator[list[Facet]]:
-        """Contract by contract what the offices say of the citizens 0 to `citizens` - 1."""
+    def facets(self, citizens: int, keys: KeyMaker, **all_alike: Any) -> Iterator[list[Facet]]:
+        """Contract by contract what the offices say of the citizens 0 to `citizens` - 1; these fields of all alike."""
         for at, said in enumerate(self.contracts):
-            yield [self._facet(said, at, number, keys) for number in range(citizens)]
+            yield [self._facet(said, _said_by(at, number) | all_alike, number, keys) for number in range(citizens)]
 
     def watermark(self, said: Contract, offset: int) -> Watermark:
         return Watermark(said.name, said.topic, _source(said), 1, self.told[said.name], {0: offset})
 
-    def _facet(self, said: Contract, at: int, number: int, keys: KeyMaker) -> Facet:
-        record = said.check(_said_by(at, number))
+    def _facet(self, said: Contract, value: Mapping[str, Any], number: int, keys: KeyMaker) -> Facet:
+        record = said.check(value)
         return Facet(
             subject_key=keys.subject(record.subject),
             contract=said.name,
@@ -110,14 +111,26 @@ class City:
         )
 
 
-def make(folder: Path, store: str, port: int, metrics_port: int) -> City:
-    """Write settings, contracts, policies and keys. `store` is the URL of an empty database."""
+def make(
+    folder: Path, store: str, port: int, metrics_port: int, *, denies: Sequence[str] = (), condition: str = "[]"
+) -> City:
+    """Write settings, contracts, policies and keys. `store` is the URL of an empty database.
+
+    The departments of `denies` grant nothing; the others grant the rows that fulfil the `condition`, in TOML.
+    """
     contracts = [contract(department, "resident", leads=department == "civil") for department in DEPARTMENTS]
     for said in contracts:
         _write(folder / "schemas" / said.department / "resident.avsc", said.schema_text)
+        if said.department in denies:
+            continue
         fields = "\n".join(f'{name} = "plain"' for name in GRANTED)
         agreement = _AGREEMENT.format(
-            department=said.department, name=said.name, consumer=CONSUMER, purpose=PURPOSE, fields=fields
+            department=said.department,
+            name=said.name,
+            consumer=CONSUMER,
+            purpose=PURPOSE,
+            condition=condition,
+            fields=fields,
         )
         _write(folder / "policies" / said.department / "agreements.toml", agreement)
     _write(folder / "policies" / "clients.toml", _CLIENTS)

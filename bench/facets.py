@@ -83,7 +83,7 @@ def on_kafka(
                     _materialise(broker, url, said, count, sampler)
                     tell(told("exchange, a record", sampler.seconds, count))
         finally:
-            _delete_topic(kafka, said.topic)
+            delete_topic(kafka, said.topic)
     facets, rejects = (len(rows) for rows in made["exchange"])
     facts = {
         "messages": count,
@@ -251,7 +251,8 @@ def _slices(values: Iterable[Any]) -> Iterator[list[Any]]:
         yield batch
 
 
-def _delete_topic(kafka: str, topic: str) -> None:
+def delete_topic(kafka: str, topic: str) -> None:
+    """Delete a topic of a measurement."""
     admin = AdminClient({"bootstrap.servers": kafka})
     admin.delete_topics([topic])[topic].result(10)
 

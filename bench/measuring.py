@@ -30,15 +30,20 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What the sides gave, round by round. The first side is ours; `rate` is the figure whose ratio counts."""
+    """What the sides gave, round by round. The first side is ours; `rate` is the figure whose ratio counts.
+
+    What has a bound and no peer has one side, and no ratio.
+    """
 
     name: str
     rate: str
     rounds: Mapping[str, Sequence[Round]]
     facts: Mapping[str, Any]  # how much was done, and that both sides did the same
 
-    def ratios(self) -> dict[str, float]:
+    def ratios(self) -> dict[str, float] | None:
         """Our rate through the other side's, in each round; its median and its bounds."""
+        if len(self.rounds) == 1:
+            return None
         ours, theirs = self.rounds.values()
         return _spread([one[self.rate] / other[self.rate] for one, other in zip(ours, theirs, strict=True)])
 

@@ -66,7 +66,7 @@ def on_postgres(
 ) -> Measurement:
     """Ours against the obvious way. Raises CannotMeasure if they do not give the same answers."""
     with fresh_database(postgres) as ours, fresh_database(postgres) as theirs:
-        built = city.make(folder, ours, _free_port(), _free_port())
+        built = city.make(folder, ours, free_port(), free_port())
         _fill(built, theirs, load.citizens)
         with our_gateway(built) as exchange, _obvious_gateway(built, exchange, theirs) as obvious:
             token = fetch(built.settings, city.CLIENT)["access_token"]
@@ -163,7 +163,7 @@ def _obvious_gateway(built: City, exchange: Server, database: str) -> Iterator[S
         kid=settings.keys.bus_kid,
         secret=settings.secret("keys.bus", settings.keys.bus).decode().strip(),
     )
-    port = _free_port()
+    port = free_port()
     command = ["-m", "uvicorn", "--factory", "bench.obvious_gateway:create_app", "--port", str(port)]
     log = built.config.parent / "obvious.log"
     with _serving(command, port, log, BENCH_GATEWAY=json.dumps(asdict(known))) as process:
@@ -197,7 +197,8 @@ def _answers(port: int) -> bool:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         return int(listener.getsockname()[1])
 

@@ -193,7 +193,12 @@ def test_a_thousand_silent_sockets_leave_good_requests_as_they_were(site: Site, 
     finally:
         for each in silent:
             each.close()
-    assert quantile(loud, 0.99) <= 2 * quantile(quiet, 0.99), (quantile(loud, 0.99), quantile(quiet, 0.99))
+    late = [quantile(times, 0.99) * 1_000 for times in (quiet, loud)]
+    print(
+        f"p99 of views {late[0]:.1f} ms, {late[1]:.1f} ms beside 1,000 silent sockets;"
+        f" {(peak - before) / 1e6:.0f} MB more"
+    )
+    assert late[1] <= 2 * late[0], late
     assert statistics.median(loud) <= 2 * statistics.median(quiet)
     assert peak - before < 100_000_000
 

@@ -269,6 +269,7 @@ def test_nothing_leaves_but_what_the_agreements_allow(town: Town) -> None:
         assert not town.canaries.leaks(each.data), each.where
         assert each.data or "head" in each.where or "body" in each.where, each.where
     level_4_stays_at_its_office(town)
+    print(f"{len(desk.answers):,} answers judged, {judge.values:,} values in them; {len(everything):,} other texts")
 
 
 async def everybody(desk: Desk) -> None:
