@@ -54,6 +54,7 @@ class Desk:
         self.answers = Tally()
         self.requests: list[str] = []  # the id of each view that was shown
         self.served_at: list[float] = []  # when the request was sent, Unix time
+        self.refused_after: list[float] = []  # seconds until a 503
         self.phantoms: list[str] = []
         self.backwards: list[str] = []
         self.leaks: list[str] = []
@@ -75,6 +76,8 @@ class Desk:
             return None
         self.answers.add(f"view: {answer.status_code}")
         self.leaks += [f"{found} in a view's answer" for found in canaries(answer.content)]
+        if answer.status_code == 503:
+            self.refused_after.append(time.time() - began)
         if answer.status_code != 200:
             if answer.status_code != 503:
                 self.odd.append(f"a view was answered with {answer.status_code}")

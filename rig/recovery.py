@@ -7,6 +7,7 @@ that, the time says nothing about the first one and is not counted.
 
 from __future__ import annotations
 
+import itertools
 import time
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -79,6 +80,13 @@ def recoveries(evidence: Evidence, strikes: Sequence[Strike], probe: Probe) -> l
             alone = (following is None or until < following.at) and not _shaken(before, strike)
             told.append(Recovery(strike.target, until - began if alone and until < float("inf") else None))
     return told
+
+
+def gaps(served: Sequence[float], strike: Strike) -> tuple[int, float]:
+    """How many views were asked for and served while a fault lasted, and the longest time without one, in seconds."""
+    within = sorted(at for at in served if strike.at <= at <= strike.until)
+    ends = [strike.at, *within, strike.until]
+    return len(within), max(after - before for before, after in itertools.pairwise(ends))
 
 
 def _shaken(before: Strike | None, strike: Strike) -> bool:

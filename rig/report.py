@@ -39,6 +39,7 @@ def document(plan: Plan, outcome: Outcome, places: str) -> dict[str, Any]:
             for each in outcome.findings
         },
         "recovery_seconds": _recovery(outcome),
+        "refused_seconds": _refused(outcome),
         "most": outcome.most,
     }
 
@@ -61,6 +62,11 @@ def table(told: dict[str, Any]) -> str:
             f"  served again: {kind:12} median {times['median']} s, at most {times['max']} s ({times['n']} times)"
             for kind, times in told["recovery_seconds"].items()
         ),
+        *(
+            [f"  refused with 503: {slow['n']} views, median {slow['median']:.2f} s, at most {slow['max']:.2f} s"]
+            if (slow := told["refused_seconds"])["n"]
+            else []
+        ),
         f"  answers: {', '.join(f'{count:,} {what}' for what, count in told['answers'].items())}",
     ]
     for name, found in told["findings"].items():
@@ -82,6 +88,12 @@ def machine() -> str:
 
 def _struck(told: dict[str, Any]) -> dict[str, int]:
     return dict(sorted(Counter(f"{each['fault']} {each['target']}" for each in told["strikes"]).items()))
+
+
+def _refused(outcome: Outcome) -> dict[str, float]:
+    """How long a view took that was refused with 503, because it could not be logged or the policies not be read."""
+    times = sorted(outcome.refused)
+    return {"n": len(times), "median": times[len(times) // 2], "max": times[-1]} if times else {"n": 0}
 
 
 def _recovery(outcome: Outcome) -> dict[str, dict[str, float]]:

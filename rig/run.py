@@ -19,7 +19,7 @@ from rig.identities import Keys
 from rig.offices import CONTRACTS, REGISTER, TABLE, Penalties, Register, topic
 from rig.places import Places
 from rig.proxy import Proxy
-from rig.recovery import Probe, Recovery, recoveries
+from rig.recovery import Probe, Recovery, gaps, recoveries
 from rig.servers import Servers
 from rig.site import Site
 from rig.topics import WATERMARKS, Away
@@ -28,6 +28,7 @@ from rig.workload import Workload
 
 READY = 90.0  # seconds until everything runs at first
 SETTLE = 180.0  # seconds, after the last fault, until everything that was said must have had its effect
+AWAY, GAP = "broker-away", 10.0  # while that lasts, a view is served at least every so many seconds
 GROWS = Held(mib=32, descriptors=32, threads=8)  # more than this in one life is a leak
 
 
@@ -54,6 +55,7 @@ class Outcome:
     findings: list[Finding] = field(default_factory=list)
     recoveries: list[Recovery] = field(default_factory=list)
     answers: dict[str, int] = field(default_factory=dict)
+    refused: list[float] = field(default_factory=list)  # seconds until a view was refused with 503
     said: int = 0
     most: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -203,11 +205,13 @@ class Run:
             self._chain(),
             self._ends(stopped + unsettled, outcome),
             self._slow(outcome),
+            self._outlived(outcome),
             self._growth(),
         ]
         outcome.said = self._workload.oracle.count()
         outcome.most = self._watch.most()
         outcome.answers = self._workload.answers()
+        outcome.refused = [after for desk in self._workload.desks for after in desk.refused_after]
 
     def _chain(self) -> Finding:
         verified = self._site.command("audit", "verify", "--json", check=False)
@@ -230,6 +234,17 @@ class Run:
             if each.seconds is not None and each.seconds > self._plan.within
         ]
         return Finding("recovery", len(times), f"recoveries within {self._plan.within:g} s", wrong)
+
+    def _outlived(self, outcome: Outcome) -> Finding:
+        """While the broker is away views are served."""
+        served = [at for desk in self._workload.desks for at in desk.served_at]
+        wrong, count = [], 0
+        for strike in outcome.strikes:
+            if strike.fault == AWAY:
+                views, gap = gaps(served, strike)
+                count += views
+                wrong += [f"no view for {gap:.0f} s while the broker was away"] if gap > GAP else []
+        return Finding("outlived", count, "views while the broker was away", wrong)
 
     def _growth(self) -> Finding:
         grown = self._watch.growth()
