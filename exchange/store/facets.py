@@ -28,7 +28,7 @@ Standing = dict[Identity, Facet]
 UNREAD = "?"  # instead of a payload that was left unread; no JSON text
 
 # PostgreSQL: from so many rows on they go by COPY into a temporary table and one statement from there.
-COPY_ROWS = 200
+COPY_ROWS = 10
 
 
 def fold(candidates: Iterable[Facet], standing: Standing, won: Standing) -> Applied:

@@ -15,6 +15,18 @@ from exchange.store.batches import Batch, Position
 from exchange.store.database import insert_into
 from exchange.store.tables import positions
 
+# Built once: it is in every transaction of a materialiser, once for each partition.
+_ADVANCE = (
+    positions.update()
+    .where(
+        positions.c.topic == sa.bindparam("of"),
+        positions.c.partition == sa.bindparam("at"),
+        positions.c.next == sa.bindparam("previous"),
+        positions.c.epoch == sa.bindparam("under"),
+    )
+    .values(next=sa.bindparam("following"))
+)
+
 
 def take(connection: sa.Connection, topic: str, partition: int, owner: str, topic_id: str) -> Position:
     """Raise the epoch of a partition and name its owner. Raises TopicChanged."""
@@ -42,14 +54,19 @@ def advance(connection: sa.Connection, batch: Batch) -> bool:
     That is so when the batch was committed and only the answer was lost. Raises Fenced if the position is anything
     else than what the batch was read from.
     """
-    here = (positions.c.topic == batch.topic) & (positions.c.partition == batch.partition)
     moved = connection.execute(
-        positions.update()
-        .where(here, positions.c.next == batch.previous, positions.c.epoch == batch.epoch)
-        .values(next=batch.next)
+        _ADVANCE,
+        {
+            "of": batch.topic,
+            "at": batch.partition,
+            "previous": batch.previous,
+            "under": batch.epoch,
+            "following": batch.next,
+        },
     )
     if moved.rowcount == 1:
         return True
+    here = (positions.c.topic == batch.topic) & (positions.c.partition == batch.partition)
     found = connection.execute(sa.select(positions.c.next, positions.c.epoch).where(here)).one_or_none()
     if found is not None and found.epoch == batch.epoch and found.next == batch.next:
         return False
