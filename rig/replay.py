@@ -1,6 +1,7 @@
 """What a topic says must stand: docs/semantics.md, section 5, once more and from its text.
 
-Slow and plain on purpose: it keeps every source's last word of every key, and goes through the topic in its order.
+Slow and plain on purpose: it keeps every source's last word of every key, also of what lost against another source, and
+goes through the topic in its order.
 """
 
 from __future__ import annotations
@@ -30,24 +31,26 @@ def replay(messages: Iterable[Message], poison: Collection[tuple[str, int, int]]
             continue
         now = standing.get(message.key)
         if now is None:
-            standing[message.key] = now = Stands(message, message.version)
+            now = standing[message.key] = Stands(message, message.version)
+            now.words[message.source] = message.version, message.number
         elif _newer(message, now):
             now.message = message
             now.version = now.version if message.version is None else message.version
-        else:
-            continue
-        now.words[message.source] = message.version, message.number
+            now.words[message.source] = now.version, message.number
+        elif _later((message.version, message.number), now.words.get(message.source)):
+            now.words[message.source] = message.version, message.number
     return standing
 
 
 def _newer(message: Message, now: Stands) -> bool:
     if message.version is not None and now.version is not None and message.version != now.version:
         return message.version > now.version
-    last = now.words.get(message.source)
-    return last is None or _later((message.version, message.number), last)  # else, of two sources, log order
+    return _later((message.version, message.number), now.words.get(message.source))  # of two sources, log order
 
 
-def _later(word: Word, last: Word) -> bool:
+def _later(word: Word, last: Word | None) -> bool:
+    if last is None:
+        return True
     if word[0] is not None and last[0] is not None and word[0] != last[0]:
         return word[0] > last[0]
     return word[1] > last[1]

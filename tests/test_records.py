@@ -209,7 +209,8 @@ def facet(origin: Origin, version: int | None = None, place: tuple[int, int] = (
 
 
 def newer(candidate: Facet, standing: Facet) -> bool:
-    return succeed(candidate, standing) is not None
+    after = succeed(candidate, standing)
+    return after is not standing and after.origin == candidate.origin
 
 
 def test_the_version_decides_first_then_the_sequence_then_the_log() -> None:

@@ -240,6 +240,22 @@ def test_what_another_source_said_before_is_remembered(stores: Stores) -> None:
     assert stored(store) == expected(pushed._replace(heard=(Said("civil/people", None, 1, 0),)))
 
 
+def test_what_lost_is_remembered_beside_what_stands(stores: Stores) -> None:
+    store = stores.open()
+    position = store.take(TOPIC, 0, "a", "id-1")
+    stands, lost = facet(0, version=5), facet(1, version=4, origin=Origin("civil/push", 1, 7))
+    store.apply([batch(position, 1, [stands])])
+    assert store.apply([Batch(TOPIC, 0, position.epoch, 1, 2, [lost])]) == [Applied(0, 1)]
+    assert stored(store) == expected(stands._replace(heard=(Said("civil/push", 4, 1, 7),)))
+    late = facet(2, payload=None, origin=Origin("civil/push", 1, 6))
+    assert store.apply([Batch(TOPIC, 0, position.epoch, 2, 3, [late])]) == [Applied(0, 1)]
+    deletion = facet(3, payload=None, origin=Origin("civil/push", 1, 8))
+    other = facet(4, version=1, origin=Origin("civil/other", 1, 1))
+    assert store.apply([Batch(TOPIC, 0, position.epoch, 3, 5, [deletion, other])]) == [Applied(1, 1)]
+    heard = (Said("civil/people", 5, 1, 0), Said("civil/other", 1, 1, 1))
+    assert stored(store) == expected(deletion._replace(version=5, heard=heard))
+
+
 def test_one_version_with_two_values_is_a_clash_that_the_order_decides(stores: Stores) -> None:
     store = stores.open()
     position = store.take(TOPIC, 0, "a", "id-1")

@@ -9,6 +9,7 @@ ascends in the log.
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -18,6 +19,8 @@ from hypothesis import strategies as st
 from exchange.records import Facet, Origin
 from exchange.store import Batch, Store
 from exchange.store.order import HEARD, succeed
+from rig.replay import Stands, replay
+from rig.topics import Message
 from tests.support.stores import NOW, Stores, expected, facet, stored, stores
 
 __all__ = ["stores"]
@@ -81,9 +84,7 @@ def one_by_one(log: Sequence[Facet]) -> dict[str, Facet]:
     standing: dict[str, Facet] = {}
     for candidate in log:
         current = standing.get(candidate.record_key)
-        winner = candidate if current is None else succeed(candidate, current)
-        if winner is not None:
-            standing[candidate.record_key] = winner
+        standing[candidate.record_key] = candidate if current is None else succeed(candidate, current)
     return standing
 
 
@@ -131,6 +132,56 @@ def test_a_deletion_without_a_version_lets_no_older_version_come_back() -> None:
     assert one_by_one(log)[""].payload is None
 
 
+def test_what_lost_by_its_version_is_its_sources_last_word_all_the_same() -> None:
+    """A deletion without a version that was set aside is published after all; its source has said more meanwhile."""
+    corrected, old, late = Origin("civil/push", 1, 1), Origin("civil/people", 1, 10), Origin("civil/people", 1, 9)
+    log = [_said(0, "", corrected, 5, False), _said(1, "", old, 4, False), _said(2, "", late, None, True)]
+    assert one_by_one(log)[""].origin == corrected
+    log.append(_said(3, "", Origin("civil/people", 1, 11), None, True))
+    assert one_by_one(log)[""].payload is None
+
+
+@given(log=consistent_logs, data=st.data())
+def test_in_any_order_the_last_word_of_each_source_is_known(log: list[Facet], data: st.DataObject) -> None:
+    repeated = log + data.draw(st.lists(st.sampled_from(log), max_size=4))
+    for record_key, found in one_by_one(data.draw(st.permutations(repeated))).items():
+        words: dict[str, tuple[int, int, int]] = {}
+        for one in log:
+            if one.record_key == record_key:
+                words[one.origin.source] = max(own_order(one), words.get(one.origin.source, own_order(one)))
+        assert last_words(found) == words
+
+
+@given(log=any_logs, data=st.data())
+def test_the_rig_judges_alike(log: list[Facet], data: st.DataObject) -> None:
+    again = [one._replace(offset=len(log) + at) for at, one in enumerate(data.draw(st.permutations(log)))]
+    theirs = replay(map(_on_the_wire, log + again), poison=())
+    ours = one_by_one(log + again)
+    assert {key: (stands.message.offset, stands.version) for key, stands in theirs.items()} == {
+        key: (found.offset, found.version) for key, found in ours.items()
+    }
+    assert {key: _judged(stands) for key, stands in theirs.items()} == {
+        key: last_words(found) for key, found in ours.items()
+    }
+
+
+def last_words(found: Facet) -> dict[str, tuple[int, int, int]]:
+    others = {said.source: (said.version or 0, said.epoch, said.sequence) for said in found.heard}
+    assert len(others) == len(found.heard)
+    assert found.origin.source not in others
+    return others | {found.origin.source: own_order(found)}
+
+
+def _on_the_wire(one: Facet) -> Message:
+    said = [("ce_source", f"{one.origin.source}/{one.origin.epoch}"), ("ce_sequence", f"{one.origin.sequence:020}")]
+    said += [] if one.version is None else [("exchange_version", str(one.version))]
+    return Message("civil.person.v1", one.partition, one.offset, 0.0, one.record_key, None, tuple(said))
+
+
+def _judged(stands: Stands) -> dict[str, tuple[int, int, int]]:
+    return {source: (version or 0, *number) for source, (version, number) in stands.words.items()}
+
+
 @given(log=any_logs)
 def test_no_more_sources_are_remembered_than_the_bound(log: list[Facet]) -> None:
     many = [_said(at, "", Origin(f"civil/{at}", 1, 1), None, False) for at in range(len(log), len(log) + HEARD + 5)]
@@ -170,8 +221,8 @@ def rows(subject: str, facets: dict[str, Facet]) -> dict[str, tuple[object, ...]
 
 
 def shown(rows: dict[str, tuple[object, ...]]) -> dict[str, tuple[object, ...]]:
-    """Without `heard`: what another source said before is known only if it came before."""
-    return {key: row[:-1] for key, row in rows.items()}
+    """With `heard` in no order: its order is that in which the last words came."""
+    return {key: (*row[:-1], sorted(json.loads(str(row[-1] or "[]")))) for key, row in rows.items()}
 
 
 @few

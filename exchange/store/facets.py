@@ -1,15 +1,15 @@
 """Facets: fold records into what stands, and write the winners.
 
 `order.succeed` alone decides what stands. Its rule is not repeated in SQL: the standing rows of a batch's identities
-are read in the transaction that writes, the records are folded onto them one by one in log order, and only what won is
-written. Nobody else can change those rows in between: on SQLite the writer holds the database's lock; on PostgreSQL
+are read in the transaction that writes, the records are folded onto them one by one in log order, and only what changed
+is written. Nobody else can change those rows in between: on SQLite the writer holds the database's lock; on PostgreSQL
 the transaction is REPEATABLE READ, where a row that another has changed fails the whole.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, cast
 
 import psycopg
@@ -31,20 +31,24 @@ UNREAD = "?"  # instead of a payload that was left unread; no JSON text
 COPY_ROWS = 10
 
 
-def fold(candidates: Iterable[Facet], standing: Standing, won: Standing) -> Applied:
-    """Let records, in log order, take the place of what stands, and note in `won` which rows to write."""
+def fold(candidates: Iterable[Facet], standing: Standing, changed: Standing) -> Applied:
+    """Let records, in log order, take the place of what stands, and note in `changed` which rows to write.
+
+    A record that loses may still be the last word of its source: what stands remembers that, and its row changes too.
+    """
     applied = repeats = clashes = 0
     for candidate in candidates:
         identity = candidate.identity
         current = standing.get(identity)
         if current is not None and _contradicts(candidate, current):
             clashes += 1
-        winner = candidate if current is None else succeed(candidate, current)
-        if winner is None:
-            repeats += 1
-        else:
-            standing[identity] = won[identity] = winner
+        after = candidate if current is None else succeed(candidate, current)
+        if after is not current:
+            standing[identity] = changed[identity] = after
+        if after is not current and after.origin == candidate.origin:
             applied += 1
+        else:
+            repeats += 1
     return Applied(applied, repeats, clashes)
 
 
@@ -78,10 +82,15 @@ def read_standing(connection: sa.Connection, candidates: Sequence[Facet]) -> Sta
         for candidate in candidates
         if (current := standing.get(candidate.identity)) is not None and _contradicts(candidate, current)
     }
-    identities = list(doubtful)
-    for at, payload in _look_up(connection, identities, statements.SQLITE_PAYLOADS, statements.POSTGRES_PAYLOADS):
-        standing[identities[at]] = standing[identities[at]]._replace(payload=payload)
+    _read_payloads(connection, standing, doubtful)
     return standing
+
+
+def _read_payloads(connection: sa.Connection, facets: Standing, identities: Collection[Identity]) -> None:
+    """Put the payload that stands under these identities into their facets."""
+    wanted = list(identities)
+    for at, payload in _look_up(connection, wanted, statements.SQLITE_PAYLOADS, statements.POSTGRES_PAYLOADS):
+        facets[wanted[at]] = facets[wanted[at]]._replace(payload=payload)
 
 
 def _look_up(
@@ -123,12 +132,14 @@ def from_row(row: Sequence[Any]) -> Facet:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def write(connection: sa.Connection, winners: Standing) -> None:
+def write(connection: sa.Connection, changed: Standing) -> None:
     """Insert or replace the rows of these identities.
 
-    In the order of the primary key, so that two writers never wait for each other in a ring.
+    In the order of the primary key, so that two writers never wait for each other in a ring. Where only a last word was
+    remembered, the payload was not read before.
     """
-    rows = [_row(winners[identity]) for identity in sorted(winners)]
+    _read_payloads(connection, changed, [identity for identity, facet in changed.items() if facet.payload == UNREAD])
+    rows = [_row(changed[identity]) for identity in sorted(changed)]
     if not rows:
         return
     if not is_postgres(connection):

@@ -12,33 +12,41 @@ from exchange.records import Facet, Said
 HEARD = 32  # sources of one identity whose last word is kept beside that of the one that stands
 
 
-def succeed(candidate: Facet, standing: Facet) -> Facet | None:
-    """What stands once `candidate` has come upon `standing`, both of one identity; None if `standing` still does.
+def succeed(candidate: Facet, standing: Facet) -> Facet:
+    """What stands once `candidate` has come upon `standing`, both of one identity; `standing` itself if nothing is new.
 
     In this order: the greater version, where both have one and they differ. Else the candidate must be later than the
     last word of its own source, also where another source has spoken since: a repeat changes nothing. Else, of two
     sources, log order. Never the wall clock. What has no version takes over the one that it replaces, so that no older
-    one comes back after it.
+    one comes back after it. What loses against another source is its own source's last word all the same, if it is
+    later than the one before: an older one without a version, that comes late, would be taken for new.
     """
+    source = candidate.origin.source
+    ours = _last_word(source, standing)
+    later = ours is None or _later(candidate, ours)
+    if _newer(candidate, standing, later=later):
+        heard = standing.heard if source == standing.origin.source else _beside(standing, source, _said(standing))
+        version = standing.version if candidate.version is None else candidate.version
+        if heard == candidate.heard and version == candidate.version:
+            return candidate
+        return candidate._replace(heard=heard, version=version)
+    if later and source != standing.origin.source:
+        return standing._replace(heard=_beside(standing, source, _said(candidate)))
+    return standing
+
+
+def _newer(candidate: Facet, standing: Facet, *, later: bool) -> bool:
+    """Whether it takes the place of what stands; `later`: than the last word of its own source."""
     if candidate.version is not None and standing.version is not None and candidate.version != standing.version:
-        if candidate.version < standing.version:
-            return None
-    else:
-        ours = _last_word(candidate.origin.source, standing)
-        if ours is not None and not _later(candidate, ours):
-            return None
-        foreign = candidate.origin.source != standing.origin.source
-        if foreign and (candidate.partition, candidate.offset) <= (standing.partition, standing.offset):
-            return None
+        return candidate.version > standing.version
     if candidate.origin.source == standing.origin.source:
-        heard = standing.heard
-    else:
-        others = [said for said in standing.heard if said.source != candidate.origin.source]
-        heard = (*others, _said(standing))[-HEARD:]
-    version = standing.version if candidate.version is None else candidate.version
-    if heard == candidate.heard and version == candidate.version:
-        return candidate
-    return candidate._replace(heard=heard, version=version)
+        return later
+    return later and (candidate.partition, candidate.offset) > (standing.partition, standing.offset)
+
+
+def _beside(standing: Facet, source: str, said: Said) -> tuple[Said, ...]:
+    """What is remembered besides what will stand: this, and what was, but nothing older of this source."""
+    return (*(each for each in standing.heard if each.source != source), said)[-HEARD:]
 
 
 def _said(facet: Facet) -> Said:

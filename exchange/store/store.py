@@ -60,12 +60,12 @@ class Store:
             moved = {id(batch) for batch in in_lock_order if positions.advance(connection, batch)}
             fresh = [batch for batch in batches if id(batch) in moved]
             standing = facets.read_standing(connection, [facet for batch in fresh for facet in batch.facets])
-            won: facets.Standing = {}
+            changed: facets.Standing = {}
             applied = [
-                facets.fold(batch.facets, standing, won) if id(batch) in moved else Applied(0, len(batch.facets))
+                facets.fold(batch.facets, standing, changed) if id(batch) in moved else Applied(0, len(batch.facets))
                 for batch in batches
             ]
-            facets.write(connection, won)
+            facets.write(connection, changed)
             rejects.put(connection, [reject for batch in fresh for reject in batch.rejects])
             watermarks.wait(connection, [watermark for batch in fresh for watermark in batch.watermarks])
             watermarks.settle(connection, {batch.topic for batch in fresh} | _spoken_of(fresh))
