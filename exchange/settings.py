@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -127,6 +128,11 @@ class GatewaySettings(Part):
     requests_in_flight: int = Field(default=64, ge=1, le=10_000)  # of one client, in each gateway process
     subjects_per_day: int = Field(default=20_000, ge=1, le=10**9)  # distinct ones that a client may see, all gateways
     subjects_per_day_of: dict[str, Annotated[int, Field(ge=1, le=10**9)]] = {}  # client id -> its own number
+
+    def without_effect(self, client_ids: Collection[str]) -> list[str]:
+        """What is set for a client that is none of these: mistyped, or struck from the list since."""
+        unknown = sorted(set(self.subjects_per_day_of).difference(client_ids))
+        return [f"gateway.subjects_per_day_of: there is no client {one}" for one in unknown]
 
 
 class PushSettings(Part):

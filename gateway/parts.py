@@ -74,6 +74,11 @@ def make_parts(settings: Settings, clock: Clock) -> Parts:
     registry = StoreRegistry(store.engine, clock)
     harvest = Harvest(settings.gateway, settings.timezone, SubjectsSeen(store.engine), keys, clock)
 
+    async def look() -> None:
+        await policy.look()
+        for what in settings.gateway.without_effect({each.client_id for each in policy.bundle.clients.values()}):
+            log.warning("a setting is without effect", what=what)
+
     async def seal() -> None:
         sealer.start()
 
@@ -94,7 +99,7 @@ def make_parts(settings: Settings, clock: Clock) -> Parts:
         opening=(
             _forgiving("the store", _in_thread(store.check)),
             _forgiving("the audit log", _in_thread(audit_store.check)),
-            _forgiving("the policies", policy.look),
+            _forgiving("the policies", look),
             _forgiving("the numbers of subjects seen", harvest.exchange),
             audit.open,
             seal,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
 from exchange.cli import policy
@@ -18,6 +19,8 @@ from exchange.settings import Settings
 from exchange.store.database import writing
 from exchange.store.tables import bundles
 from exchange.wiring import open_store
+from gateway.parts import create_app
+from tests.support.server import serving
 from tests.support.site import ROOT, Site
 
 ASKED = ("tax-desk", "tax-assessment", "civil.person")
@@ -85,3 +88,16 @@ def test_a_bundle_that_was_damaged_in_the_store_is_mended_by_the_next_apply(tmp_
     assert topics_to_read(store)
     store.close()
     assert shown(explain(site, *ASKED, "--json")) == before
+
+
+def test_a_number_of_subjects_for_nobody_is_told_when_policies_are_read_and_when_a_gateway_starts(tmp_path: Path) -> None:
+    site = Site.made(tmp_path)
+    with site.config.open("a", encoding="utf-8") as file:
+        file.write("\n[gateway.subjects_per_day_of]\ntax-desk = 500\ntax-dsek = 5\n")
+    wrong = "gateway.subjects_per_day_of: there is no client tax-dsek"
+    for command in ("test", "apply"):
+        told = CliRunner().invoke(policy.app, [command, "-c", str(site.config)])
+        assert (told.exit_code, told.stderr) == (0, f"without effect: {wrong}\n")
+    with capture_logs() as said, serving(create_app(site.settings()), lifespan=True):
+        pass
+    assert [line["what"] for line in said if "without effect" in line["event"]] == [wrong]

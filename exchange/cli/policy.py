@@ -45,8 +45,8 @@ def apply(config: Config = CONFIG, json: Json = False) -> None:
 @app.command("test")
 def check(config: Config = CONFIG, json: Json = False) -> None:
     """Check policies/ and schemas/ and run every case; nothing is written."""
-    _, bundle = read_policies(load(config))
-    found = _summary(bundle)
+    settings = load(config)
+    found = _summary(bundle := read_policies(settings)[1], settings)
     if json:
         print_json(found)
     else:
@@ -136,7 +136,7 @@ def apply_policies(settings: Settings) -> dict[str, Any]:
     finally:
         broker.close()
         store.close()
-    return _summary(bundle)
+    return _summary(bundle, settings)
 
 
 def topics(settings: Settings, contracts: Iterable[Contract]) -> list[TopicSpec]:
@@ -157,7 +157,8 @@ def topics(settings: Settings, contracts: Iterable[Contract]) -> list[TopicSpec]
     return list({spec.name: spec for spec in needed}.values())
 
 
-def _summary(bundle: Bundle) -> dict[str, Any]:
+def _summary(bundle: Bundle, settings: Settings) -> dict[str, Any]:
+    known = {client.client_id for client in bundle.clients.values()}
     return {
         "policy": bundle.version,
         "contracts": len(bundle.terms),
@@ -165,7 +166,7 @@ def _summary(bundle: Bundle) -> dict[str, Any]:
         "purposes": len(bundle.purposes),
         "agreements": len(bundle.agreements),
         "guardrails": len(bundle.guardrails),
-        "without_effect": without_effect(bundle),
+        "without_effect": [*without_effect(bundle), *settings.gateway.without_effect(known)],
     }
 
 
