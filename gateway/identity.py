@@ -1,7 +1,7 @@
 """Who is calling: the Authorization header, the token behind it, and the client in our own list.
 
-A verified token is remembered by its hash, at most a minute and never past its end; the list of clients is looked up
-on every request, so a client that is struck from it is out with the next bundle.
+A verified token is remembered by its hash, at most a minute, never past its end, and no longer than its issuer's keys
+count. The list of clients is looked up on every request, so a client that is struck from it is out with the next one.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Identity:
             return found[1]
         TOKEN_CACHE.labels("miss").inc()
         token = await self._tokens.verify(text.decode("ascii"))
-        self._verified[key] = (min(token.expires, now + CACHE_SECONDS), token)
+        self._verified[key] = (min(token.good_until, now + CACHE_SECONDS), token)
         self._verified.move_to_end(key)
         if len(self._verified) > CACHE_SIZE:
             self._verified.popitem(last=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -45,6 +46,11 @@ class Keys(Protocol):
         """
         ...
 
+    @property
+    def until(self) -> float:
+        """Until when (Unix time) the keys count, if they are not read again."""
+        ...
+
 
 def select(keys: Iterable[Key], algorithm: str, kid: str | None) -> list[Key]:
     """Those of the keys that fit: by id where there is one, else by kind, use and algorithm."""
@@ -59,6 +65,10 @@ class FixedKeys:
 
     async def fitting(self, algorithm: str, kid: str | None) -> Sequence[Key]:
         return select(self._keys, algorithm, kid)
+
+    @property
+    def until(self) -> float:
+        return math.inf
 
 
 class _Refused(Exception):
@@ -84,6 +94,15 @@ class IssuerKeys:
             return found
         await self._look_again()
         return select(self._fresh(), algorithm, kid)
+
+    @property
+    def until(self) -> float:
+        return -math.inf if self._good_at is None else self._good_at + LAST_GOOD_SECONDS
+
+    @property
+    def known(self) -> bool:
+        """Whether a token of this issuer could be verified now."""
+        return self._now() <= self.until
 
     async def run(self) -> None:
         """Refresh for ever: a minute after the last time, sooner after a failure."""
@@ -176,7 +195,7 @@ class IssuerKeys:
     def _fresh(self) -> tuple[Key, ...]:
         if self._good_at is None:
             raise IssuerUnavailable("its keys have not been read yet")
-        if self._now() - self._good_at > LAST_GOOD_SECONDS:
+        if not self.known:
             raise IssuerUnavailable("its keys could not be refreshed for an hour")
         return self._keys
 

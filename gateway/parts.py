@@ -94,7 +94,7 @@ def make_parts(settings: Settings, clock: Clock) -> Parts:
         registry=registry,
         pushing=Pushing(registry, PushLedger(store.engine, clock), pushes, keys, clock, settings.push, data),
         issuer=issuers.built_in,
-        checks={"audit": lambda: audit.writable, "policy": lambda: policy.fresh},
+        checks={"audit": lambda: audit.writable, "policy": lambda: policy.fresh, "issuer": lambda: issuers.known},
         signing_keys=published.jwks(),
         opening=(
             _forgiving("the store", _in_thread(store.check)),
@@ -150,6 +150,11 @@ class _Issuers:
         remote = [IssuerKeys(each, http, clock) for each in settings.issuers]
         trusted = [TrustedIssuer(each, keys) for each, keys in zip(settings.issuers, remote, strict=True)]
         return cls([*trusted, *([built_in.trusted()] if built_in else [])], remote, built_in, http)
+
+    @property
+    def known(self) -> bool:
+        """Whether the tokens of at least one could be verified now."""
+        return self.built_in is not None or any(keys.known for keys in self.remote)
 
     async def close(self) -> None:
         await self.http.aclose()

@@ -42,13 +42,16 @@ class TokenRefused(Unauthenticated):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What a verified token says. `person` is its `sub` where the issuer's `sub` names an officer."""
+    """What a verified token says. `person` is its `sub` where the issuer's `sub` names an officer.
+
+    `good_until` (Unix time): its end, or when the keys stop counting by which it was verified, if that is sooner.
+    """
 
     issuer: str
     client_id: str
     person: str | None
     scopes: frozenset[str]
-    expires: float
+    good_until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Tokens:
         if issuer is None:
             raise TokenRefused("issuer")
         await self._authentic(unverified, issuer)
-        return self._token(unverified.claims, issuer.settings)
+        return self._token(unverified.claims, issuer)
 
     async def _authentic(self, token: jws.Unverified, issuer: TrustedIssuer) -> None:
         typ = token.header.get("typ")
@@ -92,7 +95,8 @@ class Tokens:
         if not jws.holds(token, keys):
             raise TokenRefused("signature")
 
-    def _token(self, claims: Mapping[str, Any], settings: IssuerSettings) -> Token:
+    def _token(self, claims: Mapping[str, Any], issuer: TrustedIssuer) -> Token:
+        settings = issuer.settings
         now = self._clock().timestamp()
         issued, expires = _time(claims, "iat"), _time(claims, "exp")
         if expires <= now:
@@ -106,7 +110,7 @@ class Tokens:
         client_id = _client(claims, settings.client_claims)
         subject = _subject(claims)
         person = subject if settings.person_subjects and subject != client_id else None
-        return Token(settings.issuer, client_id, person, _scopes(claims), expires)
+        return Token(settings.issuer, client_id, person, _scopes(claims), min(expires, issuer.keys.until))
 
     def _for_us(self, audience: Any) -> bool:
         if isinstance(audience, list):

@@ -125,6 +125,32 @@ async def test_good_requests_pass_while_the_issuer_that_a_flood_asks_for_hangs(
         await asyncio.gather(*flood, return_exceptions=True)
 
 
+async def test_known_keys_serve_for_an_hour_without_their_issuer_and_then_nothing_is_shown(city: City) -> None:
+    """After the hour 503 and not 401: the token may be good. One that was verified a moment before is no exception."""
+    city.reset()
+    issuer = Issuer(KEY)
+    keys = await begin(city, issuer)
+    issuer.away = True
+    for _ in range(6):
+        city.clock.move(600)
+        assert not await keys.refresh()
+        remembered = city.http()
+        async with city.http() as fresh:
+            assert (await ask(remembered), await ask(fresh)) == (200, 200)
+    shown = len(city.disclosing.asked)
+    city.clock.move(1)
+    async with city.http() as fresh:
+        for http in (remembered, fresh):
+            answer = await http.post("/v1/citizens/view", json={"id": CITIZEN}, headers=PURPOSE)
+            assert (answer.status_code, answer.json()["type"]) == (503, "/errors/issuer-unavailable")
+            assert answer.headers["retry-after"]
+        assert len(city.disclosing.asked) == shown
+        issuer.away = False
+        assert await keys.refresh()
+        assert (await ask(remembered), await ask(fresh)) == (200, 200)
+    await remembered.aclose()
+
+
 async def test_an_id_token_is_no_access_token_even_where_access_tokens_have_its_type(city: City) -> None:
     """OIDC Core: an ID token's audience is the client that asked for it."""
     await begin(city, Issuer(KEY), typ=["JWT"])

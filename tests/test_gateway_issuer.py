@@ -69,7 +69,7 @@ async def test_a_secret_gets_a_token_that_the_gateway_takes(issuer: DevIssuer, c
     found = await tokens.verify(answer["access_token"])
     assert (found.issuer, found.client_id, found.person) == (NAME, "tax-desk", None)
     assert found.scopes == {"view", "publish"}
-    assert found.expires == clock().timestamp() + 600
+    assert found.good_until == clock().timestamp() + 600
     assert jws.unpack(answer["access_token"]).header["typ"] == "at+jwt"
 
 

@@ -186,11 +186,14 @@ async def test_last_known_good_keys_count_for_an_hour() -> None:
     clock.move(3600)
     assert not await keys.refresh()
     assert await keys.fitting("ES256", "a")
+    assert keys.known
     clock.move(1)
+    assert not keys.known
     with pytest.raises(IssuerUnavailable):
         await keys.fitting("ES256", "a")
     issuer.away = False
     assert await keys.refresh()
+    assert keys.known
     assert await keys.fitting("ES256", "a")
 
 

@@ -18,7 +18,7 @@ import pytest
 from exchange.agreements import Bundle
 from exchange.audit import AuditStore, PublicKeys, Receipt, verify_receipt
 from exchange.errors import AuditUnavailable, PolicyUnavailable, SettingWrong
-from exchange.settings import Settings
+from exchange.settings import IssuerSettings, Settings
 from gateway import trail
 from gateway.parts import create_app, is_loopback
 from gateway.trail import Trail
@@ -118,7 +118,10 @@ def test_unknown_and_forbidden_look_alike(site: Site, url: str) -> None:
 
 
 def test_ready_and_documented(url: str) -> None:
-    assert httpx2.get(f"{url}/readyz").json() == {"ready": True, "checks": {"audit": True, "policy": True}}
+    assert httpx2.get(f"{url}/readyz").json() == {
+        "ready": True,
+        "checks": {"audit": True, "policy": True, "issuer": True},
+    }
     assert "澜汀" in httpx2.get(f"{url}/docs").text or "Lanting" in httpx2.get(f"{url}/docs").text
 
 
@@ -185,10 +188,19 @@ def test_a_store_that_is_away_is_no_reason_not_to_start(site: Site, tmp_path: Pa
         url = f"http://127.0.0.1:{port}"
         assert httpx2.get(f"{url}/healthz").status_code == 200
         ready = httpx2.get(f"{url}/readyz")
-        assert (ready.status_code, ready.json()["checks"]) == (503, {"audit": False, "policy": False})
+        assert (ready.status_code, ready.json()["checks"]) == (503, {"audit": False, "policy": False, "issuer": True})
         answer = view(url, bearer(site, url, "tax-desk"))
         assert (answer.status_code, answer.json()["type"]) == (503, "/errors/policy-unavailable")
         assert answer.headers["retry-after"]
+
+
+def test_a_gateway_that_knows_no_key_of_its_issuer_is_not_ready(site: Site) -> None:
+    """A rolling restart while the issuer is away goes no further than its first gateway."""
+    away = IssuerSettings(issuer="https://id.example", jwks="http://127.0.0.1:1/keys")
+    settings = site.settings(dev_issuer={"enabled": False}, audit={"writer": "gateway-8"})
+    with serving(create_app(settings.model_copy(update={"issuers": [away]})), lifespan=True) as port:
+        ready = httpx2.get(f"http://127.0.0.1:{port}/readyz")
+        assert (ready.status_code, ready.json()["checks"]) == (503, {"audit": True, "policy": True, "issuer": False})
 
 
 # --- counts of those who were not known -------------------------------------------------------------------------------

@@ -28,13 +28,15 @@ def router(checks: Mapping[str, Callable[[], bool]], signing_keys: Mapping[str, 
         "/readyz",
         summary="Ready",
         responses={
-            200: answer("It can serve.", {"ready": True, "checks": {"audit": True, "policy": True}}),
+            200: answer("It can serve.", {"ready": True, "checks": {"audit": True, "policy": True, "issuer": True}}),
             **problems(),
-            503: answer("It cannot serve now.", {"ready": False, "checks": {"audit": False, "policy": True}}),
+            503: answer(
+                "It cannot serve now.", {"ready": False, "checks": {"audit": False, "policy": True, "issuer": True}}
+            ),
         },
     )
     async def readyz() -> Response:
-        """Whether a view would be served now: the audit log can be written and the policy is fresh."""
+        """Whether a view would be served now: log writable, policy fresh, the keys of an issuer known."""
         found = {name: check() for name, check in checks.items()}
         ready = all(found.values())
         return Response(
