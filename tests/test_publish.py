@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.config import Instance
-from exchange.contracts import Contract, frame
+from exchange.contracts import Contract, frame, unframe
 from exchange.errors import (
     BrokerUnavailable,
     CursorHeld,
@@ -430,6 +430,19 @@ def test_a_datum_of_another_contract_is_no_row_of_ours_that_is_gone(bench: Bench
     headers = Envelope(Origin("civil/test", 1, 77), NAMED.topic, NOW).headers()
     stray = Message(KEYS.message_key(record.subject, other.name, ()), frame(schema_id, other.encode(record)), headers)
     bench.broker.publisher().publish(NAMED.topic, [stray])
+    bench.cursor.unlink()
+    assert bench.read(Given(row(1))) == Outcome(read=1, unchanged=1)
+    assert [delivery.key for delivery in bench.deliveries() if delivery.value is None] == []
+
+
+def test_a_value_under_a_made_up_schema_id_is_no_row_of_ours_that_is_gone(bench: Bench) -> None:
+    bench.read(Given(row(1)))
+    (ours,) = bench.deliveries()
+    assert ours.value is not None
+    other = KEYS.subject(parse("cn.ric", citizen(2))).encode()
+    headers = Envelope(Origin("civil/test", 1, 77), NAMED.topic, NOW).headers()
+    made_up = Message(other, frame(2**31, unframe(ours.value)[1]), headers)
+    bench.broker.publisher().publish(NAMED.topic, [made_up])
     bench.cursor.unlink()
     assert bench.read(Given(row(1))) == Outcome(read=1, unchanged=1)
     assert [delivery.key for delivery in bench.deliveries() if delivery.value is None] == []

@@ -10,7 +10,6 @@ import structlog
 from exchange.contracts import Contract, unframe
 from exchange.errors import ContractRefused, Rejected, UnknownSchema
 from exchange.publish.encoding import digest, shape
-from exchange.publish.entries import UNKNOWN
 from exchange.records import WATERMARKS_TOPIC, Delivery, Envelope, Watermark, rejects_topic
 from exchange.registry import Registry
 from exchange.subjects import KeyMaker, split_key
@@ -21,7 +20,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """One message of ours. `digest` is None for a deletion, and UNKNOWN if its schema is not known any more."""
+    """One message of ours. `digest` is None for a deletion."""
 
     key: str
     digest: bytes | None
@@ -106,7 +105,7 @@ class Learning:
             self._schemas[schema_id] = self._schema(schema_id)
         known = self._schemas[schema_id]
         if known is None:
-            return UNKNOWN
+            raise Rejected("the schema id is that of no contract that is known")
         shaped, contract = known
         if contract.topic != self.topic:
             raise Rejected("the schema is that of another contract")
