@@ -1,4 +1,4 @@
-"""How the rig's programs call the gateways: tokens, and which gateway is asked next."""
+"""How the rig's programs call the gateways: tokens of the rig's issuer, and which gateway is asked next."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import itertools
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import httpx2
 
-TOKEN_SECONDS = 240.0  # a token lives ten minutes
+from rig.issuer import Issuer
+
+TOKEN_SECONDS = 5.0  # so that the gateways verify tokens all the time; one lives five minutes
 PATIENCE = 20.0  # seconds for an answer
 
 
@@ -20,11 +21,11 @@ class NoAnswer(Exception):
 
 
 class Client:
-    """One program with its secret; asks the gateways in turn. Used by one thread."""
+    """One program; asks the gateways in turn. Used by one thread."""
 
-    def __init__(self, name: str, folder: Path, gateways: Sequence[str]) -> None:
+    def __init__(self, name: str, issuer: Issuer, gateways: Sequence[str]) -> None:
         self.name = name
-        self._secret = (folder / "keys" / "clients" / name).read_text().strip()
+        self._issuer = issuer
         self._gateways = itertools.cycle(gateways)
         self._http = httpx2.Client(timeout=PATIENCE)
         self._token, self._since = "", float("-inf")
@@ -32,9 +33,9 @@ class Client:
     def post(self, path: str, headers: Mapping[str, str], **body: Any) -> httpx2.Response:
         """One request to the next gateway. Raises NoAnswer."""
         gateway = next(self._gateways)
+        if time.monotonic() - self._since > TOKEN_SECONDS:
+            self._token, self._since = self._issuer.token(self.name), time.monotonic()
         try:
-            if time.monotonic() - self._since > TOKEN_SECONDS:
-                self._renew(gateway)
             bearer = {"Authorization": f"Bearer {self._token}"}
             return self._http.post(gateway + path, headers=bearer | dict(headers), **body)
         except httpx2.TransportError as error:
@@ -42,13 +43,6 @@ class Client:
 
     def close(self) -> None:
         self._http.close()
-
-    def _renew(self, gateway: str) -> None:
-        form = {"grant_type": "client_credentials"}
-        answer = self._http.post(f"{gateway}/oauth/token", data=form, auth=(self.name, self._secret))
-        if answer.status_code != 200:
-            raise NoAnswer(f"no token: {answer.status_code}")
-        self._token, self._since = answer.json()["access_token"], time.monotonic()
 
 
 class Tally:

@@ -16,6 +16,7 @@ from rig.checkers import CHECKERS, REJECTS, Evidence, Finding
 from rig.desks import ENTERPRISES
 from rig.faults import Fault, Here, Strike, schedule
 from rig.identities import Keys
+from rig.issuer import Issuer
 from rig.offices import CONTRACTS, REGISTER, TABLE, Penalties, Register, topic
 from rig.places import Places
 from rig.proxy import Proxy
@@ -28,7 +29,10 @@ from rig.workload import Workload
 
 READY = 90.0  # seconds until everything runs at first
 SETTLE = 180.0  # seconds, after the last fault, until everything that was said must have had its effect
-AWAY, GAP = "broker-away", 10.0  # while that lasts, a view is served at least every so many seconds
+AWAY = ("broker-away", "issuer-away", "issuer-slow", "issuer-garbage", "key-rotated")
+GAP = 10.0  # while one of these lasts, a view is served at least every so many seconds
+UNLOGGED, SURELY = "audit-locked", 2.0  # so many seconds from its begin, and before its end, the lock surely holds
+KEYS_KEPT = 28.0  # seconds between two fetches of keys: 30, and what a busy machine takes from that
 GROWS = Held(mib=32, descriptors=32, threads=8)  # more than this in one life is a leak
 
 
@@ -76,11 +80,12 @@ class Run:
         self._places = places
         database = Proxy(*places.database) if places.store else None
         store = places.store_through(database.port) if database else ""
-        self._site = Site(folder, places.broker, store)
+        self._issuer = Issuer()
+        self._site = Site(folder, places.broker, store, self._issuer)
         self._tables = places.tables(folder)
         self._tables.watch()
         gateways = [Proxy("127.0.0.1", urlsplit(url).port or 0) for url in self._site.gateways]
-        self._here = Here(self._site, places, self._tables, servers, gateways, database)
+        self._here = Here(self._site, places, self._tables, servers, self._issuer, gateways, database)
         self._workload = Workload(self._here, plan.seed, plan.meddling)
         self._site.instance("register", Register.INSTANCE)
         self._site.instance("penalties", Penalties.INSTANCE)
@@ -206,6 +211,8 @@ class Run:
             self._ends(stopped + unsettled, outcome),
             self._slow(outcome),
             self._outlived(outcome),
+            self._unlogged(outcome),
+            self._fetches(),
             self._growth(),
         ]
         outcome.said = self._workload.oracle.count()
@@ -236,15 +243,33 @@ class Run:
         return Finding("recovery", len(times), f"recoveries within {self._plan.within:g} s", wrong)
 
     def _outlived(self, outcome: Outcome) -> Finding:
-        """While the broker is away views are served."""
+        """While the broker or the issuer is away views are served."""
         served = [at for desk in self._workload.desks for at in desk.served_at]
         wrong, count = [], 0
         for strike in outcome.strikes:
-            if strike.fault == AWAY:
+            if strike.fault in AWAY:
                 views, gap = gaps(served, strike)
                 count += views
-                wrong += [f"no view for {gap:.0f} s while the broker was away"] if gap > GAP else []
-        return Finding("outlived", count, "views while the broker was away", wrong)
+                wrong += [f"no view for {gap:.0f} s during {strike.fault}"] if gap > GAP else []
+        return Finding("outlived", count, "views while the broker or the issuer was away", wrong)
+
+    def _unlogged(self, outcome: Outcome) -> Finding:
+        """While the audit log is locked no view is served: of those that were asked for when it surely was."""
+        locked = [strike for strike in outcome.strikes if strike.fault == UNLOGGED]
+        served = [at for desk in self._workload.desks for at in desk.served_at]
+        shown = sum(strike.at + SURELY < at < strike.until - SURELY for strike in locked for at in served)
+        return Finding("unlogged", len(locked), "times that the audit log was locked", ["a view was served"] * shown)
+
+    def _fetches(self) -> Finding:
+        """A gateway that was given the keys asks again half a minute later at the soonest, unless it began anew."""
+        wrong, count = [], 0
+        for name, asked in self._issuer.asked.items():
+            count += len(asked.tries)
+            for given, again in asked.pairs():
+                anew = any(end.part == name and given <= end.at <= again for end in self._site.ends)
+                if again - given < KEYS_KEPT and not anew:
+                    wrong.append(f"{name} fetched the keys again after {again - given:.1f} s")
+        return Finding("fetches", count, "fetches of keys, one in 30 s", wrong)
 
     def _growth(self) -> Finding:
         grown = self._watch.growth()

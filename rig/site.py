@@ -21,6 +21,8 @@ from threading import Event, Lock
 
 import httpx2
 
+from rig.issuer import NAME, Issuer
+
 PROJECT = Path(__file__).resolve().parent.parent
 AGAIN = 0.2  # seconds after which what has ended is started again
 PATIENCE = 60.0  # seconds for a command
@@ -62,9 +64,13 @@ class Part:
 class Site:
     """Used by the thread of the faults and by the one that runs `work`."""
 
-    def __init__(self, folder: Path, broker: str = "", store: str = "") -> None:
-        """`broker` and `store` are the product's URLs; without them it uses files of the folder."""
+    def __init__(self, folder: Path, broker: str = "", store: str = "", issuer: Issuer | None = None) -> None:
+        """`broker` and `store` are the product's URLs; without them it uses files of the folder.
+
+        Without `issuer` the product's built-in one issues the tokens.
+        """
         self.folder = folder
+        self._issuer = issuer
         self._lock = Lock()
         self.ends: list[End] = []
         first, second, *metrics = free_ports(6)
@@ -78,6 +84,7 @@ class Site:
                 f'{places}[audit]\nwriter = "gateway-{number}"\n[gateway]\nport = {port}\n'
                 f'metrics_port = {metrics[number - 1]}\npublic_url = "{self.gateways[0]}"\n'
                 f"[materialise]\nmetrics_port = {metrics[number + 1]}\nbatch = 200\n"
+                + (_trusted(issuer.discovery(f"gateway-{number}")) if issuer else "")
             )
         self.command("init")
         self.command("policy", "apply")
@@ -95,7 +102,8 @@ class Site:
 
     def instance(self, name: str, text: str) -> None:
         """Write a connector's instance file."""
-        (self.folder / f"{name}.toml").write_text(dedent(text).lstrip(), "utf-8")
+        registry = self._issuer.registry(self.folder, self.gateways[0]) if self._issuer else ""
+        (self.folder / f"{name}.toml").write_text(dedent(text).lstrip() + registry, "utf-8")
 
     def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run one command of the product to its end. Raises Failed if `check` and it fails."""
@@ -202,6 +210,10 @@ class Site:
     def _command(self, number: int, *arguments: str) -> list[str]:
         config = str(self.folder / f"exchange-{number}.toml")
         return [sys.executable, "-m", "exchange.cli", *arguments, "--config", config]
+
+
+def _trusted(discovery: str) -> str:
+    return f'[dev_issuer]\nenabled = false\n[[issuers]]\nissuer = "{NAME}"\ndiscovery = "{discovery}"\n'
 
 
 def environment() -> dict[str, str]:

@@ -91,6 +91,14 @@ class SqliteFile:
                 connection.execute(statement)
 
     @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else writes as long as the block lasts."""
+        with self._connected() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield
+            connection.execute("ROLLBACK")
+
+    @contextmanager
     def _connected(self) -> Iterator[Any]:
         try:
             with closing(dbapi2.connect(self._path, timeout=30, isolation_level=None)) as connection:

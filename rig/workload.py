@@ -39,7 +39,7 @@ class Workload:
         proxies = [f"http://127.0.0.1:{proxy.port}" for proxy in here.gateways]
 
         def client(name: str) -> Client:
-            return Client(name, folder, proxies if name.endswith("-connector") else here.site.gateways)
+            return Client(name, here.issuer, proxies if name.endswith("-connector") else here.site.gateways)
 
         self.pushers = [
             Pusher(

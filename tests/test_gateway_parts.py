@@ -15,6 +15,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from exchange import sqlite
 from exchange.agreements import Bundle
 from exchange.audit import AuditStore, PublicKeys, Receipt, verify_receipt
 from exchange.errors import AuditUnavailable, PolicyUnavailable, SettingWrong
@@ -192,6 +193,24 @@ def test_a_store_that_is_away_is_no_reason_not_to_start(site: Site, tmp_path: Pa
         answer = view(url, bearer(site, url, "tax-desk"))
         assert (answer.status_code, answer.json()["type"]) == (503, "/errors/policy-unavailable")
         assert answer.headers["retry-after"]
+
+
+def test_no_view_is_shown_while_somebody_holds_the_audit_logs_lock(site: Site, url: str) -> None:
+    headers = bearer(site, url, "tax-desk")
+    assert view(url, headers).status_code == 200
+    blocker = sqlite.connect(site.settings().path(site.settings().data) / "audit.db")
+    blocker.execute("BEGIN IMMEDIATE")
+    for _ in range(3):
+        answer = view(url, headers)
+        assert (answer.status_code, answer.json()["type"]) == (503, "/errors/audit-unavailable")
+        assert not answer.json().keys() & {"values", "records"}
+    assert httpx2.get(f"{url}/readyz").json()["checks"]["audit"] is False
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    began = time.monotonic()
+    while view(url, headers).status_code != 200:
+        assert time.monotonic() - began < 30
+        time.sleep(0.05)
 
 
 def test_a_gateway_that_knows_no_key_of_its_issuer_is_not_ready(site: Site) -> None:

@@ -12,12 +12,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import httpx2
 import pytest
 
+from exchange.clock import system_clock
+from exchange.settings import IssuerSettings
 from exchange.subjects import KeyMaker, parse
+from gateway.keysets import IssuerKeys
+from gateway.tokens import Tokens, TrustedIssuer
 from rig.checkers import Evidence, Finding, lost, order, phantom, poison, twice
 from rig.faults import ALL, schedule
+from rig.faults.issuers import NONSENSE
 from rig.identities import Identity, Keys, code
+from rig.issuer import NAME, Issuer
 from rig.meddling import DUPLICATES, MARK, POISON
 from rig.offices import PENALTY, TABLE, penalty
 from rig.oracle import Oracle, Statement, admitted
@@ -56,6 +63,27 @@ def test_codes_and_keys_are_those_of_the_product() -> None:
         )
     with pytest.raises(Exception, match="check character"):
         parse("cn.uscc", code(17, wrong=True))
+
+
+@pytest.mark.anyio
+async def test_the_rigs_issuer_is_understood_by_the_product_and_its_nonsense_is_not() -> None:
+    issuer = Issuer()
+    settings = IssuerSettings(issuer=NAME, discovery=issuer.discovery("gateway-1"))
+    async with httpx2.AsyncClient() as http:
+        keys = IssuerKeys(settings, http, system_clock)
+        tokens = Tokens([TrustedIssuer(settings, keys)], "exchange", system_clock)
+        assert await keys.refresh()
+        assert (await tokens.verify(issuer.token("hotline-desk"))).client_id == "hotline-desk"
+        for nonsense in NONSENSE:
+            with issuer.feeling(nonsense):
+                assert not await keys.refresh()
+        new = issuer.publish()
+        assert await keys.refresh()
+        for key in (issuer.key, new):
+            assert await tokens.verify(key.token("hotline-desk"))
+    issuer.close()
+    asked = issuer.asked["gateway-1"]
+    assert (len(asked.tries), len(asked.given), len(list(asked.pairs()))) == (len(NONSENSE) + 2, 2, 1)
 
 
 def test_of_two_versions_the_greater_one_is_admitted_and_of_two_sources_each_last_word() -> None:

@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from rig.issuer import Issuer
 from rig.places import Places
 from rig.proxy import Proxy
 from rig.servers import Servers
-from rig.site import Site
+from rig.site import Failed, Site
 from rig.tables import Tables
+
+CALM = 60.0  # seconds within which every gateway must be ready again
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,7 @@ class Here:
     places: Places
     tables: Tables
     servers: Servers
+    issuer: Issuer
     gateways: Sequence[Proxy]  # before them, for whoever pushes
     database: Proxy | None  # before PostgreSQL, for the product
 
@@ -54,12 +58,14 @@ class Fault:
     do: Callable[[Here, Random], Struck]
     kills: int = 0
     possible: Callable[[Here], bool] = lambda here: True
+    calm: bool = False  # it begins when every gateway is ready: what struck before is over then
 
     def strike(self, here: Here, dice: Random) -> Strike:
         """Do it."""
+        late = list(_late(here)) if self.calm else []
         at = time.time()
         target, wrong = self.do(here, dice)
-        return Strike(self.name, target, at, time.time(), self.kills, wrong)
+        return Strike(self.name, target, at, time.time(), self.kills, [*late, *wrong])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,15 @@ def schedule(seed: int, faults: Sequence[Fault], mean: float) -> Iterator[Planne
     for number in itertools.count(1) if faults else ():
         fault = dice.choices(faults, weights)[0]
         yield Planned(dice.uniform(0.2, 2 * mean - 0.2), fault, f"{seed}/{number}")
+
+
+def _late(here: Here) -> Iterator[str]:
+    for part in here.site.parts.values():
+        if part.kind == "gateway":
+            try:
+                here.site.ready(part.name, CALM)
+            except Failed as failed:
+                yield str(failed)
 
 
 def after(seconds: float, condition: Callable[[], bool]) -> bool:
