@@ -90,7 +90,9 @@ def test_a_bundle_that_was_damaged_in_the_store_is_mended_by_the_next_apply(tmp_
     assert shown(explain(site, *ASKED, "--json")) == before
 
 
-def test_a_number_of_subjects_for_nobody_is_told_when_policies_are_read_and_when_a_gateway_starts(tmp_path: Path) -> None:
+def test_a_number_of_subjects_for_nobody_is_told_when_policies_are_read_and_when_a_gateway_starts(
+    tmp_path: Path,
+) -> None:
     site = Site.made(tmp_path)
     with site.config.open("a", encoding="utf-8") as file:
         file.write("\n[gateway.subjects_per_day_of]\ntax-desk = 500\ntax-dsek = 5\n")
