@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,7 @@ LARGE = Decision(
     fields=MappingProxyType({"number": None}),
     condition=(Condition(field="amount", op=">=", literal="100"),),
 )
+ALL = dataclasses.replace(LARGE, condition=())
 TIMES = {
     "each its own": [timedelta(hours=-number) for number in range(2_000)],
     "one, as in a snapshot": [timedelta(days=-3)],
@@ -82,8 +84,8 @@ def list_of(seed: int, rows: int, times: Sequence[timedelta], hidden: float) -> 
     return made, [one for one in made if "100.00" in str(one.payload)]
 
 
-async def page(reader: Any, after: Mapping[str, str], now: datetime) -> dict[str, Any]:
-    gathering = Gathering(reader, {(NAME, 1): Trimmer(LARGE, TERMS[NAME, 1])}, TERMS, after, now)
+async def page(reader: Any, after: Mapping[str, str], now: datetime, decision: Decision = LARGE) -> dict[str, Any]:
+    gathering = Gathering(reader, {(NAME, 1): Trimmer(decision, TERMS[NAME, 1])}, TERMS, after, now)
     found = await gathering.of("k1.x")
     return merge(found, TERMS, {}, now, after, cut=gathering.cut)
 
@@ -115,7 +117,7 @@ async def test_every_permitted_row_once_as_if_the_hidden_ones_did_not_exist(
     order = [told[number] for number in shown]
     assert order == sorted(order, reverse=True)
     assert read == await pages(Rows(permitted))
-    assert not any("cut" in one for one in read)
+    assert all(one.get("cut") for one in read if one["items"])  # under a condition, whatever it hides
 
 
 async def test_a_list_of_distinct_times_is_read_once_for_each_page() -> None:
@@ -128,19 +130,33 @@ async def test_a_list_of_distinct_times_is_read_once_for_each_page() -> None:
     assert len(reader.asked) == 1 + 2 * 3 + 1
 
 
+class Endless(Rows):
+    """Its rows again and again, however many are asked for."""
+
+    async def facets(self, subject_key: str, wanted: Any, after: Any, limit: int = LIST_LIMIT) -> list[Facet]:
+        await super().facets(subject_key, wanted, after, limit)
+        return (self.facets_ * (1 + limit // len(self.facets_)))[:limit]
+
+
 @pytest.mark.parametrize("hidden", [1.0, 0.0])
-async def test_a_list_that_is_left_at_a_bound_says_so(hidden: float) -> None:
-    every, _ = list_of(2, 50, TIMES["one, as in a snapshot"], hidden)
-
-    class Endless(Rows):
-        async def facets(self, subject_key: str, wanted: Any, after: Any, limit: int = LIST_LIMIT) -> list[Facet]:
-            await super().facets(subject_key, wanted, after, limit)
-            return (self.facets_ * (1 + limit // 50))[:limit]
-
+@pytest.mark.parametrize("decision", [LARGE, ALL], ids=["condition", "no condition"])
+async def test_a_list_that_is_left_at_a_bound_says_so_and_tells_nothing_of_hidden_rows(
+    decision: Decision, hidden: float
+) -> None:
+    every, permitted = list_of(2, 50, TIMES["one, as in a snapshot"], hidden)
     reader = Endless(every)
-    told = (await page(reader, {}, NOW))["records"][NAME]
-    assert (told["cut"], len(told["items"]), told["more"]) == (True, 0 if hidden else LIMIT, not hidden)
+    told = await page(reader, {}, NOW, decision)
     assert sum(limit for _, _, limit in reader.asked) < MOST_ROWS + 1_000
+    if decision is LARGE and not permitted:
+        assert told == await page(Rows([]), {}, NOW, decision)
+    else:
+        listed = told["records"][NAME]
+        assert (listed["cut"], len(listed["items"]), listed["more"]) == (True, LIMIT, True)
+
+
+async def test_a_list_in_which_nothing_can_be_hidden_is_not_cut_before_the_bound() -> None:
+    every, _ = list_of(6, 700, TIMES["three batches"], 0.5)
+    assert "cut" not in (await page(Rows(every), {}, NOW, ALL))["records"][NAME]
 
 
 @pytest.mark.parametrize("place", [-(10**17), 0, 10**15, 2 * 10**15, 10**17])

@@ -2,7 +2,8 @@
 
 A list can be longer than an answer, and a row condition can pass over any number of rows. So a list is read in pieces
 until there is enough for one answer behind its cursor, and never more than MOST_ROWS of it: then the answer says that
-the list was cut. An answer orders rows of one time among themselves (see views.cursors) and the store does not, so it
+the list was cut. Under a condition it says so in any case: else it would tell that there are hidden rows, and that they
+are many. An answer orders rows of one time among themselves (see views.cursors) and the store does not, so it
 needs all of a time or none: a snapshot's rows may well have one time together.
 """
 
@@ -28,7 +29,8 @@ _TICK = timedelta(microseconds=1)
 class Gathering:
     """Reads one subject under the decisions of one request, each by its trimmer.
 
-    `cut` are the contracts whose lists `of` did not read to where an answer could end.
+    `cut` are the contracts whose lists may not be whole: those that `of` did not read to where an answer could end, and
+    those under a condition, whether it did or not.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class Gathering:
         self._lists = {pair[0]: pair for pair in self._trimmers if terms[pair].record_key}
         self._cursors = {name: Cursor.read(text) for name, text in after.items() if name in self._lists}
         self._now = microseconds(now)
-        self.cut: set[str] = set()
+        self.cut = {name for name, pair in self._lists.items() if trimmers[pair].hides}
 
     async def of(self, subject_key: str) -> list[Trimmed]:
         """Everything that one answer can need. Raises StoreUnavailable."""

@@ -5,7 +5,7 @@ The answer, in JSON's own types (semantics 8):
     {"values": {name: {"value", "conflict", "said_by": [{"value", "contract", "department", "version", "event_time",
                                                          "as_of", "stale"}]}},
      "records": {contract: {"items": [{"value": {field: value}, "contract", ... as in said_by}], "more", "next",
-                            "cut": true where it was not read to its end}},
+                            "cut": true where it may not be whole}},
      "not_available": [name]}
 
 name = the concept, else `<contract>.<field>`. `version` is a string of digits, as every long. Whatever order the facets
@@ -49,9 +49,9 @@ def merge(
     """Merge what was trimmed of one subject into the answer; see the module's docstring for its shape.
 
     `watermarks`: until when a source has told everything, by (contract, `<department>/<instance>`). `after`: where the
-    lists go on, by contract; a contract that has no list here is passed over. `cut`: contracts whose list was not
-    read to its end; they are told even if nothing was read that may be shown. What was asked for of what is permitted,
-    and `not_available`, come from `select`. Raises BadRequest for a cursor that no answer gave.
+    lists go on, by contract; a contract that has no list here is passed over. `cut`: contracts whose list may
+    not be whole; nothing tells of one of which nothing may be shown. What was asked for of what is permitted, and
+    `not_available`, come from `select`. Raises BadRequest for a cursor that no answer gave.
     """
     merging = _Merging(terms, watermarks, now)
     said: dict[str, list[_Said]] = defaultdict(list)
@@ -67,7 +67,7 @@ def merge(
         "records": {
             contract: merging.page(lists[contract], (after or {}).get(contract), limit)
             | ({"cut": True} if contract in cut else {})
-            for contract in sorted({*lists, *cut})
+            for contract in sorted(lists)
         },
         "not_available": sorted(set(not_available)),
     }

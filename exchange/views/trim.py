@@ -64,6 +64,11 @@ class Trimmer:
             self._tests.append((_finder(field), compiled(condition, field.type)))
         self._masked = frozenset(name for name, _, mask in self._shown if mask is not None)
 
+    @property
+    def hides(self) -> bool:
+        """Whether there is a condition that rows can fail."""
+        return bool(self._tests)
+
     def __call__(self, facet: Facet) -> Trimmed | None:
         """What may be shown of the facet; None if there is nothing: a deletion, a row outside the condition.
 

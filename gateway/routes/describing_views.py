@@ -92,7 +92,7 @@ SCHEMAS: dict[str, Any] = {
                         "next": {"type": ["string", "null"], "description": "What `after` takes to go on."},
                         "cut": {
                             "type": "boolean",
-                            "description": "There, and true, if the list is too long to be read to its end.",
+                            "description": "There, and true, if it may not be whole: under a row condition, or long.",
                         },
                     },
                 },
