@@ -193,6 +193,18 @@ def test_a_reject_from_the_future_cannot_outlive_the_purge(bus: Bus) -> None:
     assert bus.store.purge_rejects(clock() + timedelta(days=1, seconds=1)) == 3
 
 
+def test_a_watermark_from_the_future_hides_no_delay(bus: Bus) -> None:
+    marks = [
+        Watermark("civil.person", PERSON.topic, "civil/people", 1, clock() + ahead, {})
+        for ahead in (timedelta(hours=1), timedelta(days=2), timedelta(days=300_000))
+    ]
+    bus.say(WATERMARKS_TOPIC, *(mark.message() for mark in marks))
+    read_to_end(bus)
+    assert [told.as_of for told in bus.store.watermarks()] == [clock() + timedelta(hours=1)]
+    reasons = [each.reject.reason for each in bus.store.list_rejects()]
+    assert len(reasons) == sum("a day ahead" in reason for reason in reasons) == 2
+
+
 class Away:
     """A registry that is out of reach, or does not know, until told otherwise; it counts what it is asked."""
 

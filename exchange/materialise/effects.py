@@ -20,8 +20,8 @@ from exchange.subjects import KeyMaker, message_key, split_key
 
 Effect = Facet | Watermark | Reject
 
-# Rejects are kept for a time that counts from their own `at`: one from the future would be kept for ever. A connector's
-# clock may be a little ahead of ours.
+# Rejects are kept for a time that counts from their own `at`: one from the future would be kept for ever. A watermark
+# from the future would say for as long that nothing is late. A connector's clock may be a little ahead of ours.
 AHEAD = timedelta(days=1)
 
 
@@ -41,7 +41,7 @@ class Effects:
         """What this delivery does. Raises RegistryUnavailable: the delivery must be tried again later."""
         read: Callable[[Delivery], Effect]
         if delivery.topic == WATERMARKS_TOPIC:
-            read = Watermark.read
+            read = self._watermark
         elif delivery.topic.endswith(".rejects.v1"):
             read = self._reject
         else:
@@ -89,6 +89,12 @@ class Effects:
         if reject.at > self._clock() + AHEAD:
             raise Rejected("the reject's time lies more than a day ahead: set the connector's clock")
         return reject
+
+    def _watermark(self, delivery: Delivery) -> Watermark:
+        watermark = Watermark.read(delivery)
+        if watermark.as_of > self._clock() + AHEAD:
+            raise Rejected("the watermark's time lies more than a day ahead: set the clock of the source")
+        return watermark
 
     def _contract(self, schema_id: int) -> Contract:
         try:
