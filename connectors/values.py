@@ -27,6 +27,8 @@ _NUMBER = re.compile(r"[+-]?[0-9]{1,76}(?:\.[0-9]{1,76})?", re.ASCII)
 _FLOAT = re.compile(r"[+-]?[0-9]{1,76}(?:\.[0-9]{1,76})?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 _FORMULA = re.compile(r'="(.*)"', re.DOTALL)
 _GUARDED = re.compile(r"'([0-9A-Za-z.+-]+)", re.ASCII)
+_UNCHANGED = "__debezium_unavailable_value"  # Debezium's unavailable.value.placeholder, unless it is set
+_MARKS = "='_"  # how a text begins that `unwrap` has to see
 _ZERO_DATE = re.compile(r"0000-00-00(?:[ T]00:00:00(?:\.0+)?)?", re.ASCII)
 
 
@@ -48,7 +50,7 @@ def converter(field: Field, said: FieldSettings, settings: Instance, contract: C
         if type(given) is not str:
             return None if given is None else convert(given)
         text = given.strip() if trim else given
-        if text and text[0] in "='":
+        if text and text[0] in _MARKS:
             text = unwrap(text)
         if text in nulls:
             return None
@@ -90,7 +92,12 @@ def constant(field: Field, said: FieldSettings, settings: Instance, contract: Co
 
 
 def unwrap(text: str) -> str:
-    """A text without what a spreadsheet's export puts around a number: ="..." and an apostrophe in front."""
+    """A text without what a spreadsheet's export puts around a number: ="..." and an apostrophe in front.
+
+    Raises Rejected for what change data capture writes instead of a value that did not change: it is none.
+    """
+    if text == _UNCHANGED:
+        raise Rejected("change data capture left a placeholder instead of the value; have the source give whole rows")
     found = _FORMULA.fullmatch(text)
     if found is not None:
         return found[1].strip()
@@ -282,7 +289,7 @@ def _as_word(given: Any, trim: bool) -> str:
     """A value as a word of the value mapping: true and false for a driver's booleans, digits for whole numbers."""
     if type(given) is str:
         text = given.strip() if trim else given
-        return unwrap(text) if text and text[0] in "='" else text
+        return unwrap(text) if text and text[0] in _MARKS else text
     if isinstance(given, bool):
         return "true" if given else "false"
     if isinstance(given, Decimal) and given.is_finite() and given == given.to_integral_value():

@@ -40,6 +40,16 @@ def values(desk: Desk, type_: Any, cells: list[str], **settings: Any) -> list[An
     return found
 
 
+def test_the_placeholder_of_change_data_capture_is_no_value(desk: Desk) -> None:
+    """Taken as a text it would overwrite the value that did not change."""
+    cells = ["__debezium_unavailable_value", " __debezium_unavailable_value ", "_", "__debezium"]
+    mapping = {"x": {"column": "x", "values": {"a": "b"}, "other_values": "keep"}}
+    for settings in ({}, {"null_values": ["N/A"]}, {"mapping": mapping}):
+        *placeholders, first, second = values(desk, NULLABLE_TEXT, cells, **settings)
+        assert all("left a placeholder" in reason for reason in placeholders)
+        assert (first, second) == ("_", "__debezium")
+
+
 def test_empty_is_null_and_the_word_null_is_a_text_unless_it_is_mapped(desk: Desk) -> None:
     cells = ["", " ", "NULL", "N/A"]
     assert values(desk, NULLABLE_TEXT, cells) == [None, None, "NULL", "N/A"]
