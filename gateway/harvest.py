@@ -54,6 +54,7 @@ class Harvest:
         self._day = self._today()
         self._sketches: dict[str, Sketch] = {}
         self._warned: set[str] = set()
+        self._damaged: set[str] = set()  # told once a day, not with every exchange
 
     @contextlib.contextmanager
     def under_way(self, client: Client) -> Iterator[None]:
@@ -101,6 +102,9 @@ class Harvest:
                 try:
                     self._sketch(name).merge(registers)
                 except ValueError:
+                    if name in self._damaged:
+                        continue
+                    self._damaged.add(name)
                     log.warning("what the store has of a client's subjects is damaged and counts nothing", day=str(day))
 
     async def run(self) -> None:
@@ -125,6 +129,7 @@ class Harvest:
             self._day = today
             self._sketches.clear()
             self._warned.clear()
+            self._damaged.clear()
 
     def _today(self) -> date:
         return self._clock().astimezone(self._zone).date()

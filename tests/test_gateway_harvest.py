@@ -179,3 +179,16 @@ async def test_what_was_damaged_in_the_store_counts_nothing_and_stops_nothing(ci
     assert sketches.pop("[]") == b"damaged"
     (ours,) = sketches.values()
     assert len(Sketch(bytes(ours))) == 3
+
+
+async def test_a_rank_that_no_sketch_has_is_told_once_a_day_and_counts_nothing(city: City) -> None:
+    bounded(city, subjects_per_day=20)
+    await ask(city)
+    await city.harvest.exchange()
+    with city.store.engine.begin() as connection:
+        connection.execute(subjects_seen.update().values(sketch=b"\xff" * REGISTERS))
+    with capture_logs() as said:
+        for _ in range(3):
+            await city.harvest.exchange()
+    assert len(said) == 1
+    assert (await ask(city)).headers["ratelimit"].startswith('"subjects-a-day";r=19;')
