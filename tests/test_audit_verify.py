@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -329,6 +332,10 @@ ACTS: dict[str, tuple[Act, str]] = {
         lambda connection: connection.execute(sa.insert(nodes), {"level": 0, "index": 6, "hash": bytes(32)}),
         "level 0 of the tree has nodes that no leaf gives",
     ),
+    "nodes put where the tree will grow": (
+        lambda connection: connection.execute(sa.insert(nodes), {"level": 3, "index": 0, "hash": bytes(32)}),
+        "level 3 of the tree has nodes that no leaf gives",
+    ),
     "the store's checkpoint edited": (
         change(checkpoints, {"note": b"nothing"}, size=4),
         "a checkpoint is not a signed note (checkpoint in the store)",
@@ -451,6 +458,92 @@ def test_every_flipped_bit_is_found(tmp_path: Path, topic: Topic, monkeypatch: p
     bits = flip_bits(store, topic, 1, monkeypatch)
     assert bits > 10_000
     print(f"{bits:,} bits flipped, one at a time; each was found")
+
+
+def columns_of(table: sa.Table, found: sa.Row[Any]) -> dict[str, Any]:
+    return {column.name: getattr(found, column.name) for column in table.columns}
+
+
+def put(table: sa.Table, values: dict[str, Any]) -> Act:
+    return lambda connection: connection.execute(sa.insert(table), values)
+
+
+def removals(table: sa.Table, rows: list[dict[str, Any]]) -> Iterator[list[Act]]:
+    """Each row, gone."""
+    for each in rows:
+        yield [remove(table, **key_of(table, each))]
+
+
+def insertions(table: sa.Table, rows: list[dict[str, Any]]) -> Iterator[list[Act]]:
+    """A copy of each row, under the next number, before the first and under another name."""
+    for each in rows:
+        for name in key_of(table, each):
+            taken = [one[name] for one in rows]
+            others = [f"{each[name]}x", ""] if isinstance(each[name], str) else [max(taken) + 1, min(taken) - 1]
+            for other in others:
+                yield [put(table, {**each, name: other})]
+
+
+def swaps(table: sa.Table, rows: list[dict[str, Any]]) -> Iterator[list[Act]]:
+    """Each two rows, each in the other's place."""
+    for one, other in itertools.combinations(rows, 2):
+        moved = {**other, **key_of(table, one)}, {**one, **key_of(table, other)}
+        if one not in moved:  # else both say the same
+            yield [
+                *(remove(table, **key_of(table, each)) for each in (one, other)),
+                *(put(table, each) for each in moved),
+            ]
+
+
+def key_of(table: sa.Table, values: dict[str, Any]) -> dict[str, Any]:
+    return {column.name: values[column.name] for column in table.primary_key}
+
+
+def truncations(connection: sa.Connection, signed: int) -> Iterator[list[Act]]:
+    """The log as it was at each size that is less than what was signed away: nothing that came later is there."""
+    tree = connection.execute(sa.select(leaves).order_by(leaves.c.position)).all()
+    for size in range(signed):
+        kept = {each.writer: each.last for each in tree[:size]}
+        gone = [leaves.c.position >= size, checkpoints.c.size > size]
+        gone += [sa.and_(nodes.c.level == level, nodes.c.index >= size >> level) for level in range(4)]
+        for writer in {each.writer for each in tree}:
+            for table, column in ((entries, entries.c.number), (groups, groups.c.last)):
+                gone.append(sa.and_(table.c.writer == writer, column > kept.get(writer, 0)))
+        yield [partial(cut, each) for each in gone]
+
+
+def cut(gone: sa.ColumnElement[bool], connection: sa.Connection) -> None:
+    (table,) = {column.table for column in sa.sql.visitors.iterate(gone) if isinstance(column, sa.Column)}
+    connection.execute(sa.delete(table).where(gone))
+
+
+@pytest.mark.timeout(300)
+def test_every_removal_insertion_swap_and_truncation_is_found(
+    sealed: tuple[AuditStore, Topic, list[Receipt]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every row of the evidence, one at a time; what the database itself refuses is no change."""
+    store, topic, _ = sealed
+    done: Counter[str] = Counter()
+    with tampered(store, monkeypatch) as connection:
+        tried: list[tuple[str, list[Act]]] = [("truncation", acts) for acts in truncations(connection, signed=6)]
+        for table in (entries, groups, leaves, nodes, checkpoints):
+            rows = [columns_of(table, found) for found in connection.execute(sa.select(table)).all()]
+            for what, kind in (("removal", removals), ("insertion", insertions), ("swap", swaps)):
+                if (what, table) != ("removal", checkpoints):  # copies: those that left are what counts
+                    tried += [(f"{what} in {table.name}", acts) for acts in kind(table, rows)]
+        for what, acts in tried:
+            savepoint = connection.begin_nested()
+            try:
+                for act in acts:
+                    act(connection)
+            except sa.exc.IntegrityError:
+                savepoint.rollback()
+                continue
+            assert not verified(store, topic.notes), what
+            savepoint.rollback()
+            done[what.partition(" ")[0]] += 1
+    assert min(done[what] for what in ("removal", "insertion", "swap", "truncation")) > 5
+    print(f"{done.total():,} changes, each was found: {dict(done)}")
 
 
 # --- whoever holds the signing key -----------------------------------------------------------------------------------

@@ -247,6 +247,13 @@ class AuditStore:
         for row in _walk(connection, statement):
             yield row.index, row.hash
 
+    def outer_levels(self, connection: sa.Connection) -> list[int]:
+        """The lowest and the highest level that have stored nodes; none if there are no nodes."""
+        ends = (
+            connection.scalar(sa.select(end(nodes.c.level))) for end in (sa.func.min, sa.func.max)
+        )  # a look-up each
+        return sorted({level for level in ends if level is not None})
+
     def walk_checkpoints(self, connection: sa.Connection) -> Iterator[StoredCheckpoint]:
         """Every stored checkpoint, by size."""
         for row in _walk(connection, sa.select(checkpoints).order_by(checkpoints.c.size)):

@@ -330,3 +330,6 @@ class _Tree:
         for level, stream in self._nodes.items():
             if stream is not None and next(stream, None) is not None:
                 self._report.add(f"level {level} of the tree has nodes that no leaf gives")
+        for level in self._store.outer_levels(self._connection):
+            if level not in self._nodes:  # the walk has been on every level that the tree has
+                self._report.add(f"level {level} of the tree has nodes that no leaf gives")
