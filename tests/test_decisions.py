@@ -169,6 +169,15 @@ class TestRules:
         decision = decide(Decider(replace(decider.bundle, terms=MappingProxyType(terms))), "civil")
         assert (decision.allowed, decision.error) == (False, True)
 
+    def test_a_name_alone_does_not_pass_for_a_list_of_its_letters(self, decider: Decider) -> None:
+        """Not as a row of letters in which nothing is found either: what is mistyped is an error, and is counted."""
+        bundle, tax = decider.bundle, client(decider)
+        one = {key: each.model_copy(update={"sensitive": "civil.person"}) for key, each in bundle.purposes.items()}
+        assert decide(Decider(replace(bundle, purposes=MappingProxyType(one)))).error
+        viewer = tax.model_copy(update={"scopes": "view"})
+        mixed = replace(bundle, clients=MappingProxyType({**bundle.clients, tax.key: viewer}))
+        assert Decider(mixed).decide(viewer, "tax-assessment", "civil.person", 1, False, NOW).error
+
     def test_two_masks_that_differ_redact_and_so_does_one_that_does_not_fit(self, decider: Decider) -> None:
         masked = [
             one.model_copy(update={"mask": "initial"}) if one.id in ("agreement", "own") else one
@@ -323,16 +332,17 @@ class TestExplain:
 
 # Values of other types, as they come from JSON, TOML or a text column; and what nobody classified.
 MANY = int(os.environ.get("EXCHANGE_TEST_DECISIONS", "20000"))  # 1000000 takes some minutes: give a --timeout too
+FIRST = int(os.environ.get("EXCHANGE_TEST_SEED", "0"))  # of the first world; the others follow
 MISTYPED_LEVELS = ["1", 1.0, None, True, [1]]
 UNKNOWN_LEVELS = [0, 5, -1, 2**40]
 
 
 @pytest.mark.parametrize(
-    ("worlds", "questions"), [(50, 100), pytest.param(MANY // 100, 100, marks=pytest.mark.slow)], ids=["5,000", "many"]
+    ("worlds", "questions"), [(50, 100), pytest.param(MANY // 500, 500, marks=pytest.mark.slow)], ids=["5,000", "many"]
 )
 def test_decisions_are_those_of_the_oracle(decider: Decider, worlds: int, questions: int) -> None:
     outcomes: dict[str | None, int] = {}
-    for seed in range(worlds):
+    for seed in range(FIRST, FIRST + worlds):
         oracle = Oracle(random.Random(seed), decider.bundle.guardrails, decider.bundle.schema)
         tried = Decider(oracle.bundle)
         for _ in range(questions):
@@ -393,11 +403,13 @@ def spoilt(bundle: Bundle, random_: random.Random) -> Bundle:
     )
 
 
-@pytest.mark.parametrize("worlds", [60, pytest.param(MANY // 40, marks=pytest.mark.slow)], ids=["2,400", "many"])
-def test_any_doubt_refuses(decider: Decider, worlds: int) -> None:
+@pytest.mark.parametrize(
+    ("worlds", "questions"), [(60, 40), pytest.param(MANY // 200, 200, marks=pytest.mark.slow)], ids=["2,400", "many"]
+)
+def test_any_doubt_refuses(decider: Decider, worlds: int, questions: int) -> None:
     """Whatever of the bundle is missing or of another type: what is allowed is never more than without the fault."""
     allowed = errors = unusable = 0
-    for seed in range(worlds):
+    for seed in range(FIRST, FIRST + worlds):
         random_ = random.Random(seed)
         oracle = Oracle(random_, decider.bundle.guardrails, decider.bundle.schema)
         bundle = spoilt(oracle.bundle, random_)
@@ -406,7 +418,7 @@ def test_any_doubt_refuses(decider: Decider, worlds: int) -> None:
         except AttributeError:
             unusable += 1
             continue  # a gateway that cannot even take the bundle serves nothing
-        for _ in range(40):
+        for _ in range(questions):
             asked = oracle.question()
             number, purpose, name, major, case, now = asked
             who = bundle.clients["i", str(number)]
@@ -418,6 +430,7 @@ def test_any_doubt_refuses(decider: Decider, worlds: int) -> None:
             assert decision.fields.items() <= fields.items(), (seed, asked, decision)
             if decision.fields:  # a fault that this question does not touch
                 assert {type(bundle.terms[name, major].fields[field].level) for field in decision.fields} == {int}
-    assert errors > 3 * worlds
-    assert allowed < 7 * worlds
-    print(f"{(worlds - unusable) * 40:,} decisions with a fault in the bundle: {errors:,} errors, {allowed:,} allowed")
+    decided = (worlds - unusable) * questions
+    assert errors > decided // 12
+    assert allowed < decided // 5
+    print(f"{decided:,} decisions with a fault in the bundle: {errors:,} errors, {allowed:,} allowed")

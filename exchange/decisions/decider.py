@@ -148,7 +148,7 @@ class Decider:
         agreement = self._in_force(client, purpose, terms, now)
         levels = sorted({_level(field) for field in terms.fields.values()})
         context: dict[str, object] = {
-            "purpose": {"id": reason.id, "sensitive": list(reason.sensitive)},
+            "purpose": {"id": reason.id, "sensitive": _names(reason.sensitive)},
             "case": case,
             "now": int(now.timestamp()),
         }
@@ -159,8 +159,8 @@ class Decider:
                 "issuer": client.issuer,
                 "client_id": client.client_id,
                 "department": client.department,
-                "scopes": list(client.scopes),
-                "purposes": list(client.purposes),
+                "scopes": _names(client.scopes),
+                "purposes": _names(client.purposes),
             },
             {
                 "name": terms.contract,
@@ -289,6 +289,13 @@ def _level(field: FieldTerms) -> int:
     if type(field.level) is not int:
         raise TypeError("a level is a whole number")
     return field.level
+
+
+def _names(names: tuple[str, ...]) -> list[str]:
+    """Names for Cedar, from the tuple that they must be: a text is a row too, of its letters, and must not pass."""
+    if type(names) is not tuple:
+        raise TypeError("names are a tuple of texts")
+    return list(names)
 
 
 def _as_context(agreement: Agreement) -> dict[str, object]:
