@@ -65,3 +65,5 @@ POLICY_DAMAGED = Gauge("exchange_policy_damaged_bundles", "Damaged bundles that 
 SUBJECTS_SEEN = Gauge("exchange_client_subjects", "Distinct subjects seen today", ["client"])
 # Requests refused with 429, by client and bound: in_flight, subjects.
 THROTTLED = Counter("exchange_throttled", "Requests over a client's bound", ["client", "bound"])
+# Background tasks of the gateway that broke off and were begun again; the log names them. More and more is an alarm.
+BACKGROUND_BREAKS = Counter("exchange_background_breaks", "Background tasks that broke off")

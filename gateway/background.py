@@ -1,7 +1,8 @@
 """Tasks that run for as long as the gateway does: one that breaks off is told, and begun again.
 
 None of them ends by itself, and each takes what it expects to go wrong. What nobody expected must not leave a gateway
-that serves on and has stopped looking for policies or keys.
+that serves on and has stopped looking for policies or keys. One that breaks off again and again is counted, and leaves
+`/readyz` alone: old policies and unknown keys end that by themselves, and for the others' sake no view need be refused.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import structlog
 
 from exchange.logs import unexpected
+from exchange.metrics import BACKGROUND_BREAKS
 
 log = structlog.get_logger("gateway")
 
@@ -46,4 +48,5 @@ class Background:
                 log.error("a background task ended by itself and is begun again", task=job.__qualname__)
             except Exception as error:  # noqa: BLE001  whatever it is, the others and the next attempt go on
                 unexpected(error, task=job.__qualname__)
+            BACKGROUND_BREAKS.inc()
             await asyncio.sleep(self._again_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from gateway.background import Background
@@ -29,10 +30,14 @@ async def test_a_task_that_breaks_off_or_ends_is_begun_again() -> None:
         beside.set()
         await asyncio.Event().wait()
 
+    def counted() -> float:
+        return REGISTRY.get_sample_value("exchange_background_breaks_total") or 0.0
+
+    before = counted()
     background = Background([breaks, goes_on], again_s=0.0)
     background.start()
     await asyncio.wait_for(beside.wait(), 5)
-    assert begun == 3
+    assert (begun, counted() - before) == (3, 2.0)
     await asyncio.wait_for(background.end(), 5)
 
 
