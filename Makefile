@@ -10,7 +10,7 @@ export UV_PYTHON_DOWNLOADS := never
 # Compiled once, when they are installed: a process that may not write beside its libraries would compile them at each start.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: demo test test-services lint format bench volume rig rig-syscalls services-start services-stop clean
+.PHONY: demo test test-services lint format bench volume rig rig-changed rig-syscalls services-start services-stop clean
 
 demo: .venv/.locked  ## a city on this machine: publish, materialise, disclose, verify (ARGS=--once, ARGS=--json)
 	@$(RUN)exchange demo $(ARGS)
@@ -42,7 +42,10 @@ volume: .venv/.locked  ## a city of 100,000 through all of `exchange up`: time, 
 rig: .venv/.locked  ## kills and other faults for five minutes, held against an oracle (ARGS="--seed 7 --kills 30")
 	@$(RUN)python -m rig $(ARGS)
 
-rig-syscalls: .venv/.locked  ## a materialiser that crashes at every system call that writes (ARGS="--step 10"); needs strace
+rig-changed: .venv/.locked  ## topics re-created, cut short and widened: alarms, and the way back (ARGS="--kafka --postgres")
+	@$(RUN)python -m rig.changed $(ARGS)
+
+rig-syscalls: .venv/.locked  ## a materialiser and a gateway that crash at every system call that writes (ARGS="--step 10"); needs strace
 	@$(RUN)python -m rig.syscalls $(ARGS)
 
 services-start: .venv/.locked  ## Apache Kafka and PostgreSQL on loopback, for trying

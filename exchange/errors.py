@@ -167,7 +167,7 @@ class PolicyRefused(OperatorError):
 
 
 class TopicChanged(OperatorError):
-    """A topic is not the one that was read so far"""
+    """A topic is not the one that was read so far (docs/topics.md says what to do)"""
 
 
 class Fenced(OperatorError):

@@ -1,11 +1,12 @@
-"""`python -m rig.syscalls`: a materialiser on SQLite that crashes at every system call which writes, one by one.
+"""`python -m rig.syscalls`: what writes to SQLite crashes at every system call that writes, one by one.
 
     python -m rig.syscalls                     every call of a small run; some minutes
     python -m rig.syscalls --step 10           every tenth
+    python -m rig.syscalls --of gateway        only of the one that writes the audit log
 
-The same small topics are materialised again and again, each time under strace, which kills the process (or fails the
-call with EIO or ENOSPC) at the N-th pwrite64, fsync, fdatasync or rename of a thread. Then another process goes on to
-the end, and files and rows are held to account. Exits with 1 if anything did not hold or strace is missing.
+The same small run is made again and again, each time under strace, which kills the process (or fails the call with EIO
+or ENOSPC) at the N-th pwrite64, fsync, fdatasync or rename of a thread. Then another process goes on, and files, rows
+and answers are held to account. Exits with 1 if anything did not hold or strace is missing.
 """
 
 from __future__ import annotations
@@ -14,139 +15,110 @@ import argparse
 import itertools
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-from rig.checkers import REJECTS, Evidence, lost, order, phantom, poison, twice
-from rig.identities import Keys
-from rig.meddling import SHARES, Meddler
-from rig.offices import CONTRACTS, Penalties, Register, topic
-from rig.oracle import Oracle
-from rig.places import Places
+import httpx2
+
+from rig.blows import BLOWS, CALLS, KILL, Blow, ask_to_end, fell
+from rig.checkers import Evidence, lost, order, phantom, poison, twice, unaudited
+from rig.clients import Client
+from rig.desks import ENTERPRISES, OPEN, Desk
+from rig.receipts import Receipts
 from rig.report import machine
-from rig.site import Failed, Site
-from rig.tables import SqliteFile
-from rig.topics import WATERMARKS
+from rig.site import Failed
+from rig.small import PATIENCE, Small
 
-CALLS = ("pwrite64", "fsync", "fdatasync", "rename")
-BLOWS = ("signal=SIGKILL", "error=EIO", "error=ENOSPC")
-PATIENCE = 60.0  # seconds until a process must have read everything, or be dead
-CHECKS = (lost, twice, order, phantom, poison)
+VIEWS = 6  # asked of the gateway that is struck; of the one behind it, one
+AGAIN = 15.0  # seconds within which a gateway whose call failed must show something again
 
-
-@dataclass(frozen=True, slots=True)
-class Blow:
-    """What strace does at which call."""
-
-    call: str
-    how: str
-    nth: int
-
-    def __str__(self) -> str:
-        return f"{self.how} at {self.call} {self.nth}"
+Strike = Callable[[Small, Blow], bool | list[str]]  # what was wrong, or False if the run has no such call
 
 
-class Small:
-    """Small topics in an exchange of one materialiser, and what must come of them."""
-
-    def __init__(self, folder: Path, seed: int) -> None:
-        self._site = Site(folder)
-        self._folder = folder
-        self._oracle = Oracle()
-        self._data, self._clean, self._trace = folder / "data", folder / "clean", folder / "trace"
-        places = Places()
-        self._tables, self._topics = places.tables(folder), places.topics(folder)
-        self._tables.watch()
-        self._tell(seed)
-        shutil.copytree(self._data, self._clean)
-
-    def strike(self, blow: Blow) -> bool | list[str]:
-        """Crash there, go on to the end; what is wrong then, or False if the run has no such call."""
-        shutil.rmtree(self._data)
-        shutil.copytree(self._clean, self._data)
-        self._trace.unlink(missing_ok=True)
-        inject = f"inject={blow.call}:{blow.how}:when={blow.nth}"
-        trace = [
-            "strace",
-            "-f",
-            "-qq",
-            "-o",
-            str(self._trace),
-            "-e",
-            f"trace={blow.call}",
-            "-e",
-            inject,
-        ]
-        self._materialise(trace)
-        told = self._trace.read_text("utf-8", "replace") if self._trace.exists() else ""
-        if "INJECTED" not in told and "killed by SIGKILL" not in told:
-            return False
-        wrong = [] if self._materialise([]) else ["the process behind it did not read everything"]
-        for name in ("store.db", "topics.db"):
-            found = SqliteFile(self._data / name).rows("PRAGMA integrity_check")
-            wrong += [] if found == [("ok",)] else [f"{name}: {found[0]}"]
-        evidence = Evidence(self._oracle, self._keys, self._topics, self._tables, [], [], [])
-        return wrong + [case for check in CHECKS for case in check(evidence).wrong]
-
-    def _tell(self, seed: int) -> None:
-        """Have the offices' files published, with copies and poison among them."""
-        register = Register(self._folder, self._oracle, Random(f"{seed}/register"))
-        penalties = Penalties(self._folder, self._oracle, Random(f"{seed}/penalties"))
-        self._site.instance("register", Register.INSTANCE)
-        self._site.instance("penalties", Penalties.INSTANCE)
-        over = threading.Event()
-        self._site.start("gateway-1")
-        self._site.ready("gateway-1", PATIENCE)
-        for _ in range(3):
-            register.change()
-            penalties.change()
-            for name in ("register", "penalties"):
-                self._site.command("connector", "run", str(self._folder / f"{name}.toml"), "--once")
-        meddler = Meddler(self._topics, [topic(each) for each in CONTRACTS], SHARES, Random(f"{seed}/meddling"))
-        threading.Timer(1.0, over.set).start()
-        meddler.work(over, 0.1)
-        self._site.stop()
-        self._keys = Keys((self._folder / "keys" / "bus.key").read_bytes())
-
-    def _materialise(self, before: Sequence[str]) -> bool:
-        """Run the materialiser until it has read everything or is dead; whether it ended well, having read it."""
-        with (self._folder / "materialise.log").open("ab") as log:
-            process = subprocess.Popen([*before, *self._site.parts["materialise-1"].command], stdout=log, stderr=log)
-        deadline = time.monotonic() + PATIENCE
-        done = False
-        while process.poll() is None and not done and time.monotonic() < deadline:
-            time.sleep(0.1)
-            done = self._caught_up()
-        if process.poll() is None:
-            _ask_to_end(process, traced=bool(before))
-        return process.wait() in (0, -signal.SIGTERM) and done  # the latter: it had only begun, and all was read
-
-    def _caught_up(self) -> bool:
-        positions = self._tables.positions()
-        names = [*map(topic, CONTRACTS), *REJECTS, WATERMARKS]
-        return all(self._topics.ends(name)[0] <= positions.get((name, 0), 0) for name in names)
+def materialise(small: Small, blow: Blow) -> bool | list[str]:
+    """Crash a materialiser there, and have another read on to the end."""
+    small.put_back()
+    trace = small.folder / "trace"
+    small.materialise(blow.before(trace))
+    if not fell(trace):
+        return False
+    wrong = [] if small.materialise() else ["the process behind it did not read everything"]
+    wrong += small.broken("store.db", "topics.db")
+    evidence = Evidence(small.oracle, small.keys, small.topics, small.tables, [], [], [])
+    return wrong + [case for check in (lost, twice, order, phantom, poison) for case in check(evidence).wrong]
 
 
-def _ask_to_end(process: subprocess.Popen[bytes], *, traced: bool) -> None:
-    """SIGTERM to the materialiser itself: strace would keep it waiting."""
-    pids = [process.pid]
-    if traced:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        pids = [int(pid) for pid in children]
-    for pid in pids:
-        subprocess.run(["kill", f"-{signal.SIGTERM}", str(pid)], check=False)
-    try:
-        process.wait(30)
-    except subprocess.TimeoutExpired:
-        process.kill()
+def gateway(small: Small, blow: Blow) -> bool | list[str]:
+    """Crash the writer of the audit log there, while it shows views: each that was shown has its entry."""
+    small.put_back()
+    trace = small.folder / "trace"
+    files = [small.data / f"audit.db{suffix}" for suffix in ("", "-wal", "-shm")]
+    process = small.run("gateway-1", blow.before(trace, *files))
+    desk = _desk(small)
+    _served(small, lambda: process.poll() is not None)
+    with suppress(httpx2.TransportError):
+        _learn_keys(small, desk)
+    for number in ENTERPRISES[:VIEWS]:
+        desk.ask(number)
+    wrong = []
+    if process.poll() is None:
+        if not _shows(desk):
+            wrong.append("it showed nothing any more")
+        ask_to_end(process, traced=True)
+    elif blow.how != KILL:
+        wrong.append(f"it ended with {process.returncode}")
+    if not fell(trace):
+        return False
+    successor = small.run("gateway-1")
+    _served(small, lambda: successor.poll() is not None)
+    _learn_keys(small, desk)
+    if not _shows(desk):
+        wrong.append("the one behind it shows nothing")
+    ask_to_end(successor, traced=False)
+    wrong += small.broken("audit.db")
+    verified = small.site.command("audit", "verify", check=False)
+    wrong += [f"audit verify: {verified.stdout.strip()[-300:]}"] if verified.returncode else []
+    evidence = Evidence(small.oracle, small.keys, small.topics, small.tables, [desk], [], [])
+    return [*wrong, *unaudited(evidence).wrong, *desk.phantoms, *desk.backwards, *desk.leaks]
+
+
+OF: dict[str, Strike] = {"materialise": materialise, "gateway": gateway}
+
+
+def _desk(small: Small) -> Desk:
+    client = Client("hotline-desk", small.folder, small.site.gateways[:1])
+    return Desk(client, "hotline-service", OPEN, small.oracle, Random(0))
+
+
+def _learn_keys(small: Small, desk: Desk) -> None:
+    answer = httpx2.get(f"{small.site.gateways[0]}/.well-known/exchange-keys.json", timeout=10)
+    desk.receipts = Receipts(answer.json())
+
+
+def _served(small: Small, dead: Callable[[], bool]) -> None:
+    """Wait until the gateway answers at all, or is dead."""
+    deadline = time.monotonic() + PATIENCE
+    while not dead() and time.monotonic() < deadline:
+        with suppress(httpx2.TransportError):
+            if httpx2.get(f"{small.site.gateways[0]}/readyz", timeout=2).status_code == 200:
+                return
+        time.sleep(0.05)
+
+
+def _shows(desk: Desk) -> bool:
+    """Whether a view is shown within a while."""
+    deadline = time.monotonic() + AGAIN
+    while time.monotonic() < deadline:
+        if desk.ask(ENTERPRISES[0]) is not None:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def main() -> int:
@@ -160,17 +132,22 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="exchange-rig-") as made:
         try:
             small = Small(Path(made), options.seed)
+            for name in (name for name in OF if name in options.of):
+                if name == "gateway":  # it shows what was materialised
+                    small.put_back()
+                    small.materialise()
+                    small.keep()
+                for call, how in itertools.product(options.calls, BLOWS):
+                    for nth in itertools.count(1, options.step):
+                        found = OF[name](small, blow := Blow(call, how, nth))
+                        if found is False:
+                            break
+                        tried[f"{name}: {how} at {call}"] += 1
+                        print(f"{name}: {blow}: {found or 'held'}", file=sys.stderr, flush=True)
+                        wrong += [f"{name}: {blow}: {case}" for case in found] if isinstance(found, list) else []
         except Failed as failed:
             print(failed, file=sys.stderr)
             return 1
-        for call, how in itertools.product(options.calls, BLOWS):
-            for nth in itertools.count(1, options.step):
-                found = small.strike(blow := Blow(call, how, nth))
-                if found is False:
-                    break
-                tried[f"{how} at {call}"] += 1
-                print(f"{blow}: {found or 'held'}", file=sys.stderr, flush=True)
-                wrong += [f"{blow}: {case}" for case in found] if isinstance(found, list) else []
     print(f"{tried.total()} crashes, seed {options.seed}; {machine()}")
     print("\n".join(f"  {count:5}  {what}" for what, count in tried.items()))
     print("\n".join(wrong) if wrong else "everything held")
@@ -184,6 +161,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--step", type=int, default=1, help="only every so many-th call")
     parser.add_argument("--calls", type=lambda text: text.split(","), default=CALLS, metavar="A,B")
+    parser.add_argument("--of", type=lambda text: text.split(","), default=list(OF), metavar="A,B", help=", ".join(OF))
     return parser.parse_args()
 
 
