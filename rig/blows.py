@@ -29,7 +29,8 @@ class Blow:
         trace.unlink(missing_ok=True)
         inject = f"inject={self.call}:{self.how}:when={self.nth}"
         paths = [argument for file in files for argument in ("-P", str(file))]
-        command = ["strace", "-f", "-qq", "-o", str(trace), *paths]
+        fast = [] if self.how == KILL else ["--seccomp-bpf"]  # with it strace 6.1 sends no signal
+        command = ["strace", "-f", "-qq", *fast, "-o", str(trace), *paths]
         return [*command, "-e", f"trace={self.call}", "-e", inject]
 
 

@@ -192,7 +192,8 @@ def retained(exchange: Exchange) -> list[str]:
 
 def widened(exchange: Exchange) -> list[str]:
     """The topic gets another partition: a key may now be in another one, and whoever reads it stops."""
-    _done(_admin(exchange).create_partitions([NewPartitions(TOPIC, 4)]))
+    admin = _admin(exchange)
+    _done(admin.create_partitions([NewPartitions(TOPIC, 4)]))
     return exchange.stopped(MATERIALISE)
 
 
@@ -236,7 +237,7 @@ def tried(exchange: Exchange, names: Sequence[str]) -> Iterator[tuple[str, list[
 def main() -> int:
     options = _options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    names = [name for name in CHANGES if options.kafka or name != "topic-widened"]
+    names = [name for name in options.changes if options.kafka or name != "topic-widened"]
     bad = False
     try:
         with (
@@ -275,6 +276,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--kafka", action="store_const", const=OWN, default="", help="on a Kafka of its own")
     parser.add_argument("--postgres", action="store_const", const=OWN, default="", help="on a PostgreSQL of its own")
+    parser.add_argument(
+        "--changes", type=lambda text: text.split(","), default=list(CHANGES), metavar="A,B", help=", ".join(CHANGES)
+    )
     return parser.parse_args()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rig.desks import Desk
 from rig.identities import Keys
-from rig.leaks import told
+from rig.leaks import Metrics, told
 from rig.meddling import POISON, mark
 from rig.offices import CONTRACTS, topic
 from rig.oracle import Oracle, serial_in
@@ -46,6 +46,7 @@ class Evidence:
     desks: Sequence[Desk]
     pushers: Sequence[Pusher]
     logs: Sequence[Path]
+    metrics: Metrics = field(default_factory=Metrics)
 
     @cached_property
     def messages(self) -> dict[str, list[Message]]:
@@ -177,10 +178,12 @@ def poison(evidence: Evidence) -> Finding:
 
 
 def leaked(evidence: Evidence) -> Finding:
-    """No answer and no log holds a level 3 value; no log holds a code."""
+    """No answer, no log and no metric holds a level 3 value; no log and no metric holds a code."""
     wrong = [each for desk in evidence.desks for each in desk.leaks]
     wrong += [each for log in evidence.logs for each in told(log)]
-    return Finding("leaked", sum(len(desk.requests) for desk in evidence.desks), "views, and the logs", wrong)
+    wrong += evidence.metrics.leaks
+    looked = sum(len(desk.requests) for desk in evidence.desks) + evidence.metrics.pages
+    return Finding("leaked", looked, "views and pages of metrics, and the logs", wrong)
 
 
 def unaudited(evidence: Evidence) -> Finding:

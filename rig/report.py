@@ -40,6 +40,7 @@ def document(plan: Plan, outcome: Outcome, places: str) -> dict[str, Any]:
         },
         "recovery_seconds": _recovery(outcome),
         "refused_seconds": _refused(outcome),
+        "delay_seconds": _delays(outcome),
         "most": outcome.most,
     }
 
@@ -66,6 +67,11 @@ def table(told: dict[str, Any]) -> str:
             [f"  refused with 503: {slow['n']} views, median {slow['median']:.2f} s, at most {slow['max']:.2f} s"]
             if (slow := told["refused_seconds"])["n"]
             else []
+        ),
+        *(
+            f"  in the topic until its effect: {what:13} median {times['median']} s, p99 {times['p99']} s, "
+            f"at most {times['max']} s ({times['n']:,} messages)"
+            for what, times in told["delay_seconds"].items()
         ),
         f"  answers: {', '.join(f'{count:,} {what}' for what, count in told['answers'].items())}",
     ]
@@ -94,6 +100,19 @@ def _refused(outcome: Outcome) -> dict[str, float]:
     """How long a view took that was refused with 503, because it could not be logged or the policies not be read."""
     times = sorted(outcome.refused)
     return {"n": len(times), "median": times[len(times) // 2], "max": times[-1]} if times else {"n": 0}
+
+
+def _delays(outcome: Outcome) -> dict[str, dict[str, float]]:
+    return {
+        what: {
+            "n": len(times),
+            "median": round(statistics.median(times), 3),
+            "p99": round(sorted(times)[len(times) * 99 // 100], 3),
+            "max": round(max(times), 3),
+        }
+        for what, times in outcome.delays.items()
+        if times
+    }
 
 
 def _recovery(outcome: Outcome) -> dict[str, dict[str, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +13,12 @@ from random import Random
 from urllib.parse import urlsplit
 
 from rig.checkers import CHECKERS, REJECTS, Evidence, Finding
+from rig.delays import delays
 from rig.desks import ENTERPRISES
 from rig.faults import Fault, Here, Strike, schedule
 from rig.identities import Keys
 from rig.issuer import Issuer
+from rig.leaks import Metrics
 from rig.offices import CONTRACTS, REGISTER, TABLE, Penalties, Register, topic
 from rig.places import Places
 from rig.proxy import Proxy
@@ -60,6 +62,7 @@ class Outcome:
     recoveries: list[Recovery] = field(default_factory=list)
     answers: dict[str, int] = field(default_factory=dict)
     refused: list[float] = field(default_factory=list)  # seconds until a view was refused with 503
+    delays: Mapping[str, Sequence[float]] = field(default_factory=dict)
     said: int = 0
     most: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -92,6 +95,7 @@ class Run:
         self._workload.begin()
         self._probe = Probe(dict(zip(("gateway-1", "gateway-2"), self._site.gateways, strict=True)))
         self._watch = Watch(self._site.pids)
+        self._metrics = Metrics(self._site.metrics)
 
     def run(self) -> Outcome:
         """Everything, to the end."""
@@ -100,7 +104,7 @@ class Run:
         too_late = threading.Timer(SETTLE, give_up.set)
         try:
             self._site.start()
-            with _beside(done, self._site.work, self._probe.work, self._watch.work):
+            with _beside(done, self._site.work, self._probe.work, self._watch.work, self._metrics.work):
                 self._until(self._probe.last, READY, "the gateways are not ready")
                 self._workload.learn_keys()
                 with _beside(over, *self._workload.workers(give_up)):
@@ -202,8 +206,10 @@ class Run:
                 self._workload.desks,
                 self._workload.pushers,
                 [part.log for part in self._site.parts.values()],
+                self._metrics,
             )
             outcome.findings = [check(evidence) for check in CHECKERS]
+            outcome.delays = delays(evidence)
             outcome.recoveries = recoveries(evidence, outcome.strikes, self._probe)
         outcome.findings += [
             views,

@@ -73,9 +73,10 @@ class Site:
         self._issuer = issuer
         self._lock = Lock()
         self.ends: list[End] = []
-        first, second, *metrics = free_ports(6)
+        first, second, *metrics = free_ports(8)
         self.gateways = [f"http://127.0.0.1:{port}" for port in (first, second)]
         self.metrics = [f"http://127.0.0.1:{port}/metrics" for port in metrics]
+        self._instance_ports = iter(metrics[4:])
         places = f'schemas = "{PROJECT / "schemas"}"\npolicies = "{PROJECT / "policies"}"\nlog = "json"\n'
         places += f'[broker]\nurl = "{broker}"\npartitions = 3\n' if broker else ""
         places += f'[store]\nurl = "{store}"\n' if store else ""
@@ -103,7 +104,8 @@ class Site:
     def instance(self, name: str, text: str) -> None:
         """Write a connector's instance file."""
         registry = self._issuer.registry(self.folder, self.gateways[0]) if self._issuer else ""
-        (self.folder / f"{name}.toml").write_text(dedent(text).lstrip() + registry, "utf-8")
+        port = f"metrics_port = {next(self._instance_ports)}\n"
+        (self.folder / f"{name}.toml").write_text(port + dedent(text).lstrip() + registry, "utf-8")
 
     def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run one command of the product to its end. Raises Failed if `check` and it fails."""

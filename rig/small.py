@@ -13,6 +13,7 @@ from random import Random
 from rig.blows import ask_to_end
 from rig.checkers import REJECTS
 from rig.identities import Keys
+from rig.issuer import Issuer
 from rig.meddling import SHARES, Meddler
 from rig.offices import CONTRACTS, Penalties, Register, topic
 from rig.oracle import Oracle
@@ -29,7 +30,8 @@ class Small:
 
     def __init__(self, folder: Path, seed: int) -> None:
         """Found it. Raises Failed."""
-        self.site = Site(folder)
+        self.issuer = Issuer()
+        self.site = Site(folder, issuer=self.issuer)
         self.folder = folder
         self.oracle = Oracle()
         self.data, self._clean = folder / "data", folder / "clean"

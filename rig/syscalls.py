@@ -68,7 +68,7 @@ def gateway(small: Small, blow: Blow) -> bool | list[str]:
         desk.ask(number)
     wrong = []
     if process.poll() is None:
-        if not _shows(desk):
+        if blow.how != KILL and not _shows(desk):
             wrong.append("it showed nothing any more")
         ask_to_end(process, traced=True)
     elif blow.how != KILL:
@@ -92,7 +92,7 @@ OF: dict[str, Strike] = {"materialise": materialise, "gateway": gateway}
 
 
 def _desk(small: Small) -> Desk:
-    client = Client("hotline-desk", small.folder, small.site.gateways[:1])
+    client = Client("hotline-desk", small.issuer, small.site.gateways[:1])
     return Desk(client, "hotline-service", OPEN, small.oracle, Random(0))
 
 

@@ -20,11 +20,13 @@ from exchange.settings import IssuerSettings
 from exchange.subjects import KeyMaker, parse
 from gateway.keysets import IssuerKeys
 from gateway.tokens import Tokens, TrustedIssuer
-from rig.checkers import Evidence, Finding, lost, order, phantom, poison, twice
+from rig.checkers import Evidence, Finding, leaked, lost, order, phantom, poison, twice
+from rig.delays import delays
 from rig.faults import ALL, schedule
 from rig.faults.issuers import NONSENSE
 from rig.identities import Identity, Keys, code
 from rig.issuer import NAME, Issuer
+from rig.leaks import Metrics
 from rig.meddling import DUPLICATES, MARK, POISON
 from rig.offices import PENALTY, TABLE, penalty
 from rig.oracle import Oracle, Statement, admitted
@@ -170,6 +172,23 @@ def test_nothing_is_found_where_all_is_well(check: Callable[[Evidence], Finding]
 )
 def test_what_is_wrong_is_found(check: Callable[[Evidence], Finding], otherwise: Mapping[str, Any]) -> None:
     assert check(evidence(**otherwise)).wrong
+
+
+def test_a_canary_in_the_metrics_of_a_process_is_a_leak() -> None:
+    page = f'exchange_requests_total{{subject="{code(17)}"}} 1\n'
+    metrics = Metrics()
+    metrics.look(httpx2.Response(200, text=page, request=httpx2.Request("GET", "http://127.0.0.1/metrics")))
+    assert leaked(evidence()).wrong == []
+    assert code(17) in str(leaked(dataclasses.replace(evidence(), metrics=metrics)).wrong)
+
+
+def test_poison_delays_what_it_holds_up_until_it_is_set_aside() -> None:
+    last = message(4, 3)
+    messages = [*GOOD["messages"][PENALTY], last]
+    set_aside = Effect(2.5, "rejects", f"{PENALTY}.v1/0/3", None, (None, None), None)
+    behind = Effect(3.0, "facets", f"{KEY} {PENALTY}", TABLE, (5, 3), 3)
+    found = delays(evidence(messages={PENALTY: messages}, effects=[effect(1), effect(2), set_aside, behind]))
+    assert found == {"good": [0.0, 0.0, 3.0], "behind poison": [3.0], "poison": [2.5]}
 
 
 def test_a_finding_is_of_something() -> None:
