@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -94,7 +94,7 @@ class SqliteTopics:
             "SELECT offset, at, m.key, value, headers FROM messages m JOIN topics ON number = topic"
             " WHERE name = ? AND offset >= ? ORDER BY offset"
         )
-        with closing(self._open()) as connection:
+        with self._connected() as connection:
             rows = connection.execute(query, (topic, positions.get(0, 0))).fetchall()
         return [
             Message(topic, 0, offset, at / 1e3, key.decode(), value, tuple(json.loads(headers).items()))
@@ -104,7 +104,7 @@ class SqliteTopics:
     def append(self, messages: Sequence[Message]) -> list[Message]:
         """See Topics."""
         written = []
-        with closing(self._open()) as connection:
+        with self._connected() as connection:
             for message in messages:
                 connection.execute("BEGIN IMMEDIATE")
                 number, end = connection.execute(
@@ -122,14 +122,19 @@ class SqliteTopics:
 
     def ends(self, topic: str) -> dict[int, int]:
         """See Topics."""
-        with closing(self._open()) as connection:
+        with self._connected() as connection:
             return {0: connection.execute("SELECT next FROM topics WHERE name = ?", (topic,)).fetchone()[0]}
 
     def close(self) -> None:
         """See Topics."""
 
-    def _open(self) -> Any:
-        return dbapi2.connect(self._path, timeout=30, isolation_level=None)
+    @contextmanager
+    def _connected(self) -> Iterator[Any]:
+        try:
+            with closing(dbapi2.connect(self._path, timeout=30, isolation_level=None)) as connection:
+                yield connection
+        except dbapi2.OperationalError as error:  # its disk is full, for one
+            raise Away(f"{self._path}: {error}") from None
 
 
 class KafkaTopics:

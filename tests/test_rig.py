@@ -31,7 +31,7 @@ from rig.meddling import DUPLICATES, MARK, POISON
 from rig.offices import PENALTY, TABLE, penalty
 from rig.oracle import Oracle, Statement, admitted
 from rig.tables import Effect, Facet, Reject
-from rig.topics import Message
+from rig.topics import Away, Message, SqliteTopics
 from tests.support.services import skip_or_fail
 
 ROOT = Path(__file__).parent.parent
@@ -189,6 +189,11 @@ def test_poison_delays_what_it_holds_up_until_it_is_set_aside() -> None:
     behind = Effect(3.0, "facets", f"{KEY} {PENALTY}", TABLE, (5, 3), 3)
     found = delays(evidence(messages={PENALTY: messages}, effects=[effect(1), effect(2), set_aside, behind]))
     assert found == {"good": [0.0, 0.0, 3.0], "behind poison": [3.0], "poison": [2.5]}
+
+
+def test_a_file_of_topics_that_cannot_be_written_is_away(tmp_path: Path) -> None:
+    with pytest.raises(Away):
+        SqliteTopics(tmp_path / "topics.db").append([message(0, 1)])
 
 
 def test_a_finding_is_of_something() -> None:
