@@ -125,7 +125,7 @@ def free_port() -> int:
 
 
 def _until_ready(made: Process) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and made.process.poll() is None:
         with contextlib.suppress(httpx2.HTTPError):
             if httpx2.get(f"{made.url}/readyz", timeout=2).status_code == 200:
