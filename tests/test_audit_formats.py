@@ -16,6 +16,8 @@ import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from joserfc import jws
+from joserfc.jwk import OKPKey
 
 from exchange import merkle
 from exchange.audit import checkpoints, groups
@@ -107,6 +109,13 @@ def test_a_key_that_cannot_be_read_names_no_byte_of_it(pem: bytes) -> None:
     for read in (Signer.from_pem, PublicKey.from_pem):
         with pytest.raises(SettingWrong, match="cannot be read as PEM"):
             read(pem)
+
+
+def test_a_token_is_the_one_that_joserfc_makes() -> None:
+    header = {"alg": "Ed25519", "kid": SIGNER.kid, "typ": "exchange-audit-group"}
+    for payload in (b"", b"{}", BODY, bytes(range(256))):
+        reference = jws.serialize_compact(header, payload, OKPKey.import_key(SIGNER.pem()), algorithms=["Ed25519"])
+        assert SIGNER.token(payload, "exchange-audit-group") == reference.encode()
 
 
 def test_a_token_has_one_spelling_and_one_header() -> None:
@@ -240,6 +249,23 @@ def test_a_receipt_cannot_be_moved_to_another_number_or_writer() -> None:
         moved = Receipt(**{**{name: getattr(made, name) for name in Receipt.__slots__}, **change})
         with pytest.raises(ReceiptInvalid):
             verify_receipt(moved, BODY, KEYS)
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=20), st.integers(0, 2**53 - 1), st.integers(1, 9))
+@settings(max_examples=50, deadline=None)
+def test_the_fast_spelling_of_receipts_and_groups_is_that_of_rfc_8785(writer: str, number: int, steps: int) -> None:
+    made = Receipt(writer, number, sha256().digest(), SALT, (sha256(SALT).digest(),) * steps, b"group")
+    group = Group(writer, number, number, sha256().digest(), sha256(SALT).digest() if number % 2 else None)
+    for found in (decoded(made.encode()), group.payload()):
+        assert found == rfc8785.dumps(json.loads(found))
+
+
+def test_a_number_that_not_every_reader_keeps_is_in_no_receipt() -> None:
+    whole = json.loads(decoded(receipt().encode()))
+    for number in (2**53, 2**70):
+        text = encoded(json.dumps(whole | {"number": number}, sort_keys=True, separators=(",", ":")).encode())
+        with pytest.raises(ReceiptInvalid):
+            Receipt.decode(text)
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ In reading order:
 
     keys          the signing key and its public halves; the audit secret's pseudonyms
     entries       Entry, serialised once, and its two digests
-    encoding      base64url
+    encoding      base64url and canonical JSON
     groups        the commit group: one root and one signature over what was written together
     receipts      Receipt, what its header value holds, and its verification without the log
     checkpoints   C2SP checkpoints: a signed note over the tree of all groups

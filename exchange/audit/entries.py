@@ -12,10 +12,10 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, Literal
 
-import orjson
 import rfc8785
 
 from exchange import merkle
+from exchange.audit.encoding import canonical
 from exchange.records import rfc3339
 
 SALT_BYTES = 16
@@ -81,14 +81,7 @@ class Entry:
             "traceparent": self.traceparent,
         }
         present = {name: value for name, value in members.items() if value is not None and value not in ({}, [])}
-        if self.details:
-            found = rfc8785.dumps({**present, "details": _exact(self.details)})
-        else:
-            try:
-                # Text and lists of text under ASCII names: the bytes that RFC 8785 prescribes, 60 times as fast.
-                found = orjson.dumps(present, option=orjson.OPT_SORT_KEYS)
-            except orjson.JSONEncodeError as error:
-                raise ValueError(f"the entry is not JSON: {error}") from None
+        found = rfc8785.dumps({**present, "details": _exact(self.details)}) if self.details else canonical(present)
         if len(found) > MAX_BYTES:
             raise ValueError(f"the entry has {len(found)} bytes; at most {MAX_BYTES} are kept")
         return found

@@ -11,10 +11,9 @@ from hashlib import sha256
 from typing import Any
 
 import orjson
-import rfc8785
 
 from exchange import merkle
-from exchange.audit.encoding import decoded, encoded
+from exchange.audit.encoding import canonical, decoded, encoded
 from exchange.audit.keys import PublicKeys, Signer
 from exchange.errors import AuditBroken
 
@@ -38,7 +37,7 @@ class Group:
 
     def payload(self) -> bytes:
         """The signed bytes: canonical JSON (RFC 8785), hashes as base64url."""
-        return rfc8785.dumps(
+        return canonical(
             {
                 "writer": self.writer,
                 "first": self.first,
@@ -61,9 +60,10 @@ class Group:
                 root=decoded(found["root"], merkle.HASH_BYTES),
                 previous=None if previous is None else decoded(previous, merkle.HASH_BYTES),
             )
+            spelled = group.payload()
         except (KeyError, TypeError, ValueError):
             raise AuditBroken("the signed payload is not a group") from None
-        if not 1 <= group.first <= group.last or group.size > MAX_ENTRIES or group.payload() != payload:
+        if not 1 <= group.first <= group.last or group.size > MAX_ENTRIES or spelled != payload:
             raise AuditBroken("the signed payload is not a group")
         return group
 

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-import rfc8785
 
 from exchange import merkle
 from exchange.audit import entries, groups
-from exchange.audit.encoding import decoded, encoded
+from exchange.audit.encoding import canonical, decoded, encoded
 from exchange.audit.groups import Group
 from exchange.audit.keys import PublicKeys
 from exchange.errors import AuditBroken, ReceiptInvalid
@@ -40,7 +39,7 @@ class Receipt:
     def encode(self) -> str:
         """The header value: base64url of canonical JSON (RFC 8785)."""
         return encoded(
-            rfc8785.dumps(
+            canonical(
                 {
                     "writer": self.writer,
                     "number": self.number,
@@ -67,9 +66,10 @@ class Receipt:
                 path=tuple(decoded(step, merkle.HASH_BYTES) for step in found["path"]),
                 group=found["group"].encode("ascii"),
             )
+            spelled = receipt.encode()
         except (KeyError, TypeError, ValueError, AttributeError):
             raise ReceiptInvalid("it is not a whole receipt") from None
-        if receipt.encode() != text.strip():
+        if spelled != text.strip():
             raise ReceiptInvalid("it is not spelled as receipts are")
         return receipt
 
