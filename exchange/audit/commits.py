@@ -19,6 +19,7 @@ from exchange.audit.tables import groups
 from exchange.errors import Fenced
 from exchange.store.database import is_postgres, translated
 
+# The arrays go in binary (%b): as text, each entry would be written out in hexadecimal and escaped.
 # The slot's row is locked first: if another process holds the slot, `held` is empty and nothing is inserted.
 _COMMIT = """
 WITH held AS (
@@ -31,7 +32,7 @@ WITH held AS (
 )
 INSERT INTO audit_entries (writer, number, entry, answer, leaf)
 SELECT %(writer)s, line.number, line.entry, line.answer, line.leaf
-FROM held, unnest(%(numbers)s::bigint[], %(entries)s::bytea[], %(answers)s::bytea[], %(leaves)s::bytea[])
+FROM held, unnest(%(numbers)b::bigint[], %(entries)b::bytea[], %(answers)b::bytea[], %(leaves)b::bytea[])
     AS line (number, entry, answer, leaf)
 """
 _ADD_GROUP = sa.insert(groups)

@@ -89,20 +89,23 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An entry on its way into the log: its bytes, and the salted digest of the body that was shown with it."""
+    """An entry on its way into the log: its bytes, and the salted digest of the body that was shown with it.
+
+    `hash` is that of the bytes, `leaf` what goes into the group's tree.
+    """
 
     entry: bytes
     answer: bytes
     salt: bytes
+    hash: bytes
+    leaf: bytes
 
     @classmethod
     def of(cls, entry: Entry, body: bytes, salt: bytes) -> Line:
         """Raises ValueError if the entry cannot be written."""
-        return cls(entry.to_bytes(), answer_digest(salt, body), salt)
-
-    @property
-    def leaf(self) -> bytes:
-        return leaf(entry_hash(self.entry), self.answer)
+        stored, answer = entry.to_bytes(), answer_digest(salt, body)
+        hash_ = entry_hash(stored)
+        return cls(stored, answer, salt, hash_, leaf(hash_, answer))
 
 
 def answer_digest(salt: bytes, body: bytes) -> bytes:

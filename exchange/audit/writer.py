@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from exchange import merkle
 from exchange.audit import groups
 from exchange.audit.commits import Commits
-from exchange.audit.entries import SALT_BYTES, Entry, Line, entry_hash
+from exchange.audit.entries import SALT_BYTES, Entry, Line
 from exchange.audit.groups import SignedGroup
 from exchange.audit.keys import Signer
 from exchange.audit.receipts import Receipt
@@ -110,7 +110,7 @@ def receipts(signed: SignedGroup, lines: Sequence[Line]) -> list[Receipt]:
         Receipt(
             writer=signed.group.writer,
             number=signed.group.first + index,
-            entry=entry_hash(line.entry),
+            entry=line.hash,
             salt=line.salt,
             path=tuple(merkle.inclusion_proof(index, len(lines), nodes)),
             group=signed.token,
