@@ -115,7 +115,14 @@ def test_a_token_is_the_one_that_joserfc_makes() -> None:
     header = {"alg": "Ed25519", "kid": SIGNER.kid, "typ": "exchange-audit-group"}
     for payload in (b"", b"{}", BODY, bytes(range(256))):
         reference = jws.serialize_compact(header, payload, OKPKey.import_key(SIGNER.pem()), algorithms=["Ed25519"])
-        assert SIGNER.token(payload, "exchange-audit-group") == reference.encode()
+        made = SIGNER.token(payload, "exchange-audit-group")
+        assert made == reference.encode()
+        assert KEYS._own(made, "exchange-audit-group") == KEYS._any(made, "exchange-audit-group") == payload
+        for wrong in [*flips(made)[::7], made + b"=", made[:-1], made + b".", b"." + made, made.replace(b".", b"..")]:
+            assert KEYS._own(wrong, "exchange-audit-group") is None
+            with pytest.raises(AuditBroken):
+                KEYS.verify(wrong, "exchange-audit-group")
+        assert KEYS._own(made, "exchange-audit-checkpoint") is None
 
 
 def test_a_token_has_one_spelling_and_one_header() -> None:

@@ -71,6 +71,7 @@ class PublicKeys:
 
     def __init__(self, keys: Iterable[PublicKey]) -> None:
         self._keys = {key.kid: key for key in keys}
+        self._headers: dict[str, dict[bytes, PublicKey]] = {}  # by typ: the header of each key's tokens
 
     def __iter__(self) -> Iterator[PublicKey]:
         return iter(self._keys.values())
@@ -81,8 +82,28 @@ class PublicKeys:
     def verify(self, token: bytes, kind: str) -> bytes:
         """The payload of a compact JWS of this `typ`. Raises AuditBroken unless one of these keys has signed it.
 
-        A token has one spelling only: exactly our three header members, and (joserfc sees to it) strict base64url.
+        A token has one spelling only: exactly our three header members, and strict base64url. One that is not good in
+        our own spelling is read by joserfc, which takes three times as long and tells what is wrong with it.
         """
+        payload = self._own(token, kind)
+        return self._any(token, kind) if payload is None else payload
+
+    def _own(self, token: bytes, kind: str) -> bytes | None:
+        """The payload of a good token that begins as ours do; None leaves every judgement to `_any`."""
+        headers = self._headers.get(kind)
+        if headers is None:
+            headers = self._headers[kind] = {_header(key.kid, kind): key for key in self}
+        signed, _, signature = token.rpartition(b".")
+        header, _, payload = signed.partition(b".")
+        key = headers.get(header)
+        try:
+            if key is not None and key.verifies(decoded(signature.decode("ascii")), signed):
+                return decoded(payload.decode("ascii"))
+        except ValueError:
+            pass
+        return None
+
+    def _any(self, token: bytes, kind: str) -> bytes:
         try:
             found = jws.extract_compact(token)
             header = found.headers()
@@ -118,6 +139,11 @@ class PublicKeys:
         if not keys:
             raise SettingWrong("the key set holds no Ed25519 key")
         return cls(keys)
+
+
+def _header(kid: str, kind: str) -> bytes:
+    """The first part of a compact JWS of this key."""
+    return encoded(canonical({"alg": ALGORITHM, "kid": kid, "typ": kind})).encode("ascii")
 
 
 def _is_ed25519(entry: object) -> bool:
@@ -174,8 +200,7 @@ class Signer:
 
         Put together here, as a gateway signs hundreds of groups in a second; joserfc, which reads it, is the reference.
         """
-        header = canonical({"alg": ALGORITHM, "kid": self.kid, "typ": kind})
-        signed = f"{encoded(header)}.{encoded(payload)}".encode("ascii")
+        signed = _header(self.kid, kind) + b"." + encoded(payload).encode("ascii")
         return signed + b"." + encoded(self.sign(signed)).encode("ascii")
 
 
