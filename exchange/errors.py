@@ -174,6 +174,10 @@ class Fenced(OperatorError):
     """Another process has taken over this work"""
 
 
+class NameTaken(Fenced):
+    """The consumer group knows another session under this one's name"""
+
+
 class CursorHeld(OperatorError):
     """Another process holds the cursor file"""
 

@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, OffsetSpec
 
-from exchange.errors import BrokerUnavailable, ExchangeError, Fenced, OperatorError, SettingWrong, TopicChanged
+from exchange.errors import BrokerUnavailable, ExchangeError, NameTaken, OperatorError, SettingWrong, TopicChanged
 from exchange.kafka import KafkaBroker, admin, client
 from exchange.kafka.partitioner import partition_of
 from exchange.records import Delivery
@@ -62,7 +62,7 @@ def test_properties_that_would_break_a_promise_are_refused(name: str) -> None:
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, SettingWrong),
         (KafkaError._AUTHENTICATION, SettingWrong),
         (KafkaError.INVALID_REPLICATION_FACTOR, SettingWrong),
-        (KafkaError.FENCED_INSTANCE_ID, Fenced),
+        (KafkaError.FENCED_INSTANCE_ID, NameTaken),
     ],
 )
 def test_what_kafkas_errors_mean(code: int, expected: type[ExchangeError]) -> None:
@@ -333,7 +333,7 @@ def test_two_under_one_name_do_not_both_go_on(kafka_servers: str, topic: str) ->
     first, second = Owner(), Owner()
     one, two = one_broker.feed("g" + topic, [topic], first), two_broker.feed("g" + topic, [topic], second)
     poll_until(one, lambda: len(first.owned) == 12, 15)
-    with pytest.raises(Fenced, match="name"):
+    with pytest.raises(NameTaken, match="name"):
         poll_both(one, two, lambda: False)
     for each in (one, two, one_broker, two_broker):
         each.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -10,13 +10,22 @@ from pathlib import Path
 import pytest
 
 from exchange.contracts import Contract
-from exchange.errors import BrokerUnavailable, Fenced, NotFound, RegistryUnavailable, StoreUnavailable, TopicChanged
+from exchange.errors import (
+    BrokerUnavailable,
+    Fenced,
+    NameTaken,
+    NotFound,
+    RegistryUnavailable,
+    StoreUnavailable,
+    TopicChanged,
+)
 from exchange.materialise import loop
 from exchange.materialise.schemas import SchemaSource
 from exchange.metrics import LAG
-from exchange.records import WATERMARKS_TOPIC, Envelope, Message, Origin, Reject, Watermark, rejects_topic
+from exchange.records import WATERMARKS_TOPIC, Delivery, Envelope, Message, Origin, Reject, Watermark, rejects_topic
 from exchange.registry import StoreRegistry
 from exchange.store import Applied, Batch, Store, open_reader
+from exchange.topics import Assignments, Feed
 from tests.support.broker import FakeBroker
 from tests.support.bus import KEYS, NOW, Bus, Running, clock, facets, sqlite_url, until
 from tests.support.contracts import CITIZEN, contract, field
@@ -285,6 +294,38 @@ def test_who_lost_a_partition_writes_nothing_more(bus: Bus) -> None:
     with pytest.raises(Fenced), running:
         lose_the_partition(bus, running, topic_id)
     assert bus.store_facets() == 1
+
+
+class Forgetful:
+    """A broker that was killed: `times` polls find that the group knows another session under our name."""
+
+    def __init__(self, broker: FakeBroker, times: int) -> None:
+        self._broker = broker
+        self.times = times
+
+    def feed(self, group: str, topics: Sequence[str], assignments: Assignments) -> Feed:
+        feed = self._broker.feed(group, topics, assignments)
+        genuine = feed.poll
+
+        def poll(limit: int, timeout: float) -> list[Delivery]:
+            found = genuine(limit, timeout)
+            if found and self.times:
+                self.times -= 1
+                raise NameTaken("another process reads under this one's name")
+            return found
+
+        feed.poll = poll  # type: ignore[method-assign]
+        return feed
+
+
+def test_a_group_that_has_forgotten_us_is_joined_again_and_a_namesake_ends_us(bus: Bus) -> None:
+    bus.say(PERSON.topic, bus.message("civil.person", person(), 1))
+    with Running(bus.materialiser(broker=Forgetful(bus.broker, 1))):  # type: ignore[arg-type]
+        until(lambda: bus.store_facets() == 1)
+    bus.say(PERSON.topic, bus.message("civil.person", person(name="n2"), 2))
+    running = Running(bus.materialiser(broker=Forgetful(bus.broker, 2)))  # type: ignore[arg-type]
+    with pytest.raises(NameTaken), running:
+        running.join()
 
 
 def lose_the_partition(bus: Bus, running: Running, topic_id: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message
 
-from exchange.errors import BrokerUnavailable, ExchangeError, Fenced, OperatorError, SettingWrong, TopicChanged
+from exchange.errors import BrokerUnavailable, ExchangeError, NameTaken, OperatorError, SettingWrong, TopicChanged
 from exchange.records import Delivery
 from exchange.topics import HEADERS_LIMIT, MESSAGE_LIMIT
 
@@ -128,7 +128,7 @@ def meaning(error: KafkaError, what: str) -> ExchangeError:
         return SettingWrong(f"{what} takes no message of this size; its max.message.bytes should be {LARGEST}")
     fatal = error.fatal() or code == KafkaError._FATAL  # to a callback librdkafka tells the cause only in the text
     if code == KafkaError.FENCED_INSTANCE_ID or (fatal and "group.instance.id" in error.str()):
-        return Fenced("another process reads under this one's name in the consumer group")
+        return NameTaken("another process reads under this one's name in the consumer group")
     if fatal:
         return OperatorError(f"the Kafka client cannot go on ({error.name()}: {error.str()}); restart this process")
     return BrokerUnavailable(f"{what}: {error.name()}: {error.str()}")

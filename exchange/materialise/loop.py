@@ -19,7 +19,7 @@ from typing import TypeVar
 import structlog
 
 from exchange import metrics
-from exchange.errors import BrokerUnavailable, PolicyUnavailable, RegistryUnavailable, StoreUnavailable
+from exchange.errors import BrokerUnavailable, NameTaken, PolicyUnavailable, RegistryUnavailable, StoreUnavailable
 from exchange.materialise.effects import Effects
 from exchange.records import Delivery, Facet, Reject, Watermark
 from exchange.store import Applied, Batch, Store
@@ -33,6 +33,7 @@ RETRY_SECONDS = 0.25
 REGISTRY_RETRY_SECONDS = 1.0
 LAG_SECONDS = 1.0
 HOUSEKEEPING_SECONDS = 3600.0
+REJOIN_SECONDS = 60.0  # a name that is taken twice within so long is another process's
 
 
 class _Stopped(Exception):
@@ -85,6 +86,7 @@ class Materialiser:
         self._refresh = refresh
         self._housekeeping = housekeeping
         self._housekept = float("-inf")
+        self._rejoined = float("-inf")
         self._held: dict[tuple[str, int], _Held] = {}
         self._storing: _Storing | None = None
         self._writer = ThreadPoolExecutor(1, "store")
@@ -139,6 +141,9 @@ class Materialiser:
                     log.warning("broker unavailable", error=str(unavailable))
                     self._stopping.wait(RETRY_SECONDS)
                     continue
+                except NameTaken as taken:
+                    self._join_again(taken)
+                    return
                 batches = self._batches(feed, deliveries)
                 feed.committed(self._stored())
                 self._store_next(batches)
@@ -156,6 +161,17 @@ class Materialiser:
                 self._stored()
             finally:
                 feed.close()
+
+    def _join_again(self, taken: NameTaken) -> None:
+        """A broker that was killed may remember an older session of this very process. Raises `taken` if it is not so.
+
+        Whoever it was that read meanwhile: what we still write is fenced by the epochs of the partitions.
+        """
+        now = time.monotonic()
+        if now - self._rejoined < REJOIN_SECONDS:
+            raise taken
+        self._rejoined = now
+        log.warning("the consumer group takes this process for another of its name; it joins again")
 
     def _batches(self, feed: Feed, deliveries: Sequence[Delivery]) -> list[Batch]:
         self._effects.polled()

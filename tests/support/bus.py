@@ -100,10 +100,15 @@ class Bus:
         return self._publisher.publish(topic, list(messages))
 
     def materialiser(
-        self, *, registry: SchemaSource | None = None, owner: str = "test", store: Store | None = None
+        self,
+        *,
+        registry: SchemaSource | None = None,
+        owner: str = "test",
+        store: Store | None = None,
+        broker: Broker | None = None,
     ) -> Materialiser:
         return Materialiser(
-            self.broker,
+            broker or self.broker,
             store or self.store,
             Effects(registry or self.registry, KEYS, clock),
             lambda: self.topics,
