@@ -203,6 +203,30 @@ async def test_what_waits_goes_in_one_statement() -> None:
     assert max(reader.statements) <= PROBES
 
 
+async def test_a_caller_that_comes_as_the_last_statements_end_is_served() -> None:
+    class Together(Counting):
+        """Both statements end in one turn of the loop."""
+
+        async def _read(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+            self.statements.append(len(parameters[0]))
+            if len(self.statements) == CONNECTIONS:
+                asyncio.get_running_loop().call_later(0.01, ended.set)
+            await ended.wait()
+            return []
+
+    ended, reader = asyncio.Event(), Together()
+
+    async def ask(times: int) -> None:
+        for _ in range(times):
+            await reader.facets("k1.a", [("a.b", 1)])
+
+    first = asyncio.create_task(ask(2))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await asyncio.gather(first, ask(1))
+
+
 async def test_an_error_reaches_every_caller_of_its_statement_and_no_other() -> None:
     reader = Counting(StoreUnavailable("away"))
     calls = [asyncio.create_task(reader.facets("k1.a", [("a.b", 1)])) for _ in range(5)]

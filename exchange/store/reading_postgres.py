@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -71,9 +71,7 @@ class PostgresFacetReader:
         )
         self._waiting.append(request)
         if len(self._flights) < CONNECTIONS:
-            flight = asyncio.create_task(self._fly())
-            self._flights.add(flight)
-            flight.add_done_callback(self._flights.discard)
+            self._flights.add(asyncio.create_task(self._fly()))
         return await request.answer
 
     async def watermarks(self, contracts: Sequence[str]) -> list[Told]:
@@ -97,6 +95,12 @@ class PostgresFacetReader:
 
     async def _fly(self) -> None:
         """Answer what waits, and what has come to wait meanwhile."""
+        try:
+            await self._answer()
+        finally:  # in the moment in which nothing waits: whoever comes next must not rely on a flight that has ended
+            self._flights.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _answer(self) -> None:
         while requests := self._board():
             try:
                 answers = await self._fetch(requests)
