@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 import tempfile
@@ -13,10 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from bench import alike, databases, facets, files, verify, views, visible
-from bench.measuring import CannotMeasure, Measurement, machine
+from bench.measuring import CannotMeasure, Measurement, machine, quiet
 from exchange.sqlite import dbapi2
 
 PARTS = ("facets", "sqlite", "views", "csv", "visible", "alike", "verify")
@@ -25,7 +22,7 @@ ON_KAFKA, ON_POSTGRES = {"facets", "csv", "visible"}, {"facets", "views", "visib
 
 def main() -> int:
     options = _options()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    quiet()
     with tempfile.TemporaryDirectory(prefix="exchange-bench-") as folder:
         try:
             about, found = _measure(options, Path(folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import platform
 import statistics
@@ -12,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 Round = Mapping[str, float]  # what one side measured in one round, by the figure's name
 
@@ -89,6 +92,11 @@ def shown(figures: Round) -> str:
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def quiet() -> None:
+    """Keep the product's own lines out of ours, in each process."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------

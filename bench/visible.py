@@ -23,7 +23,7 @@ import psycopg
 from bench.citizens import KEYS, contract, messages
 from bench.databases import fresh_database
 from bench.facets import PARTITIONS, SCHEMA_ID, delete_topic
-from bench.measuring import CannotMeasure, Measurement, Round
+from bench.measuring import CannotMeasure, Measurement, Round, quiet
 from exchange.clock import system_clock
 from exchange.contracts import Contract
 from exchange.kafka import KafkaBroker
@@ -151,6 +151,7 @@ class _Watch:
 
 def _materialise(kafka: str, url: str, topic: str) -> None:
     """The second verb as `exchange materialise` builds it, until SIGTERM."""
+    quiet()
     store = Store(open_engine(url), system_clock)
     with closing(store), closing(KafkaBroker(kafka)) as broker:
         materialiser = Materialiser(

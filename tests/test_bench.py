@@ -26,7 +26,15 @@ def bench(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]
 @pytest.mark.timeout(300)
 def test_bench_measures_both_sides_and_finds_them_equal(kafka_servers: str, postgres_url: str) -> None:
     pytest.importorskip("cachetools", reason="uv's group bench is not installed; `make bench` installs it")
-    done = bench(*TINY, "--json", EXCHANGE_TEST_KAFKA=kafka_servers, EXCHANGE_TEST_POSTGRES=postgres_url)
+    done = bench(
+        "facets",
+        "sqlite",
+        "views",
+        *TINY,
+        "--json",
+        EXCHANGE_TEST_KAFKA=kafka_servers,
+        EXCHANGE_TEST_POSTGRES=postgres_url,
+    )
     assert done.returncode == 0, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)
     assert document["machine"]["cores"] == os.cpu_count()
@@ -45,6 +53,23 @@ def test_bench_measures_both_sides_and_finds_them_equal(kafka_servers: str, post
         rates = [side[each["rate"]]["median"] for side in each["sides"].values()]
         assert each["ratio"]["median"] == pytest.approx(rates[0] / rates[1])
         assert all(len(rounds) == 1 for rounds in each["rounds"].values())
+
+
+@pytest.mark.services
+@pytest.mark.timeout(300)
+def test_the_other_parts_measure_too(kafka_servers: str, postgres_url: str) -> None:
+    pytest.importorskip("cachetools", reason="uv's group bench is not installed; `make bench` installs it")
+    small = ["--rate", "200", "--pairs", "30", "--entries", "300"]
+    done = bench(
+        "csv", "visible", "alike", "verify", *TINY, *small, "--json",
+        EXCHANGE_TEST_KAFKA=kafka_servers, EXCHANGE_TEST_POSTGRES=postgres_url,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    files, visible, *alike, verify = json.loads(done.stdout)["measurements"]
+    assert files["facts"]["rows"] == 1500
+    assert visible["ratio"] is None
+    assert [each["facts"]["same_status_size"] for each in alike] == [True] * 4
+    assert verify["facts"]["verified"] is True
 
 
 def test_bench_without_services_says_what_is_missing() -> None:
