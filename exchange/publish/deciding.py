@@ -148,7 +148,7 @@ class Decider:
     def _tell(self, row: Row, place: str, found: Encoded, moment: datetime) -> None:
         key = "" if self._keeps is Keeps.KEYS else found.key.decode("ascii")
         entries = self._known.setdefault(place, [])
-        own = next((entry for entry in entries if entry.key == key), None)
+        own = self._said(place, key)
         if own is None and self._keeps is Keeps.ROWS:
             own = self._claim(place, key)
         if self._keeps is Keeps.KEYS and own is not None and own.id in self.told:
@@ -207,7 +207,7 @@ class Decider:
 
         An older version, which we passed over, another source may have said or may say yet: it must not stand.
         """
-        own = next((entry for entry in self._known.get(place, ()) if entry.key == key), None)
+        own = self._said(place, key)
         if own is None or own.version is None or own.version < version:
             said = Entry(place, key, self._cursor.new_id() if own is None else own.id, None, 0, version)
             if self._keeps is Keeps.ROWS and self._others(said):
@@ -271,7 +271,7 @@ class Decider:
         place, key = (message_key, "") if self._keeps is Keeps.KEYS else (row.place, message_key)
         entry = self._own(place, key)
         if entry is None:
-            deleted = next((said for said in self._known.get(place, ()) if said.key == key), None)
+            deleted = self._said(place, key)
             id_ = self._cursor.new_id() if deleted is None else deleted.id
             entry = Entry(place, key, id_, SET_ASIDE, 0, self._encoder.version(row.value))
             self._write(deleted, entry)
@@ -292,6 +292,10 @@ class Decider:
         if not entry.set_aside:
             entry = entry._replace(digest=UNKNOWN, sequence=sequence, raw=None)
         self._write(entry, entry)
+
+    def _said(self, place: str, key: str) -> Entry | None:
+        """What was said last under this key for this place, a deletion included, as it stands with this batch."""
+        return next((entry for entry in self._known.get(place, ()) if entry.key == key), None)
 
     def _own(self, place: str, key: str) -> Entry | None:
         """The entry that says something under this key for this place, as it stands with this batch."""
