@@ -7,8 +7,8 @@ SQLAlchemy gets the same connections:
 
     engine = sa.create_engine("sqlite+pysqlite://", module=dbapi2, creator=creator(path), poolclass=sa.QueuePool)
 
-They are in autocommit mode (`isolation_level=None`): whoever wants a transaction says `BEGIN IMMEDIATE` and `COMMIT`;
-with SQLAlchemy that is a listener on the engine's `begin` event.
+They are in autocommit mode (`isolation_level=None`): whoever wants a transaction opens one with `writing`; with
+SQLAlchemy that is a listener on the engine's `begin` event.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # the same interface; pysqlite3 itself carries no types
 else:
     Connection = dbapi2.Connection
 
-__all__ = ["Connection", "check_build", "connect", "creator", "dbapi2"]
+__all__ = ["Connection", "check_build", "connect", "creator", "dbapi2", "writing"]
 
 _SAFE = (3, 51, 3)
 _SAFE_PATCHES = {(3, 50): 7, (3, 44): 6}  # branches that the repair was carried back to
@@ -80,6 +80,19 @@ def connect(path: Path | str, *, readonly: bool = False, busy_seconds: float = 1
         connection.close()
         raise
     return connection
+
+
+@contextmanager
+def writing(connection: Connection) -> Iterator[None]:
+    """A transaction that holds the write lock and is durable when the block has ended. Raises `dbapi2.Error`."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # on a full disk SQLite may have rolled back already
+            connection.execute("ROLLBACK")
+        raise
 
 
 def creator(path: Path | str, **options: Any) -> Callable[[], Connection]:

@@ -54,7 +54,7 @@ class CursorFile:
         self._lock = _lock(path)
         self._closed = False
         try:
-            with _writing(path):
+            with _reported(path):
                 self._db: Connection = sqlite.connect(path)
                 # Keys are hashes, so a batch touches pages all over the file: keep them in memory, copy them back
                 # seldom.
@@ -269,7 +269,7 @@ class CursorFile:
         self._next_id = int(self.state("next_id") or 1)
 
     def _migrate(self) -> None:
-        with _all_or_nothing(self._db):
+        with sqlite.writing(self._db):
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 for statement in TABLES.split(";\n"):
@@ -283,7 +283,7 @@ class CursorFile:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:
-            with _writing(self.path), _all_or_nothing(self._db):
+            with _reported(self.path), sqlite.writing(self._db):
                 yield
         except BaseException:
             self._recall()
@@ -294,7 +294,7 @@ class CursorFile:
         log = self.path.with_name(f"{self.path.name}-wal")
         with suppress(FileNotFoundError):
             if log.stat().st_size > _WAL_KEPT:
-                with _writing(self.path):
+                with _reported(self.path):
                     self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def _forget(self, entries: Iterable[Entry]) -> None:
@@ -321,19 +321,7 @@ class CursorFile:
 
 
 @contextmanager
-def _all_or_nothing(db: Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:  # on a full disk SQLite may have rolled back already
-            db.execute("ROLLBACK")
-        raise
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _reported(path: Path) -> Iterator[None]:
     """Errors that pass by themselves (disk full, or locked by who looks at it) as CursorUnavailable."""
     try:
         yield

@@ -18,7 +18,7 @@ import orjson
 from exchange.clock import Clock
 from exchange.errors import BrokerUnavailable, OperatorError, SchemaOutdated, TopicChanged
 from exchange.records import Delivery, Message
-from exchange.sqlite import Connection, connect, dbapi2
+from exchange.sqlite import Connection, connect, dbapi2, writing
 from exchange.topics import COMPACTION_HOURS, DELETIONS_DAYS, TopicSpec
 
 VERSION = 1
@@ -94,15 +94,8 @@ class Log:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """A transaction that holds the write lock and is durable when the block has ended."""
-        with self.reported():
-            self.connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self.connection.execute("COMMIT")
-            except BaseException:
-                if self.connection.in_transaction:
-                    self.connection.execute("ROLLBACK")
-                raise
+        with self.reported(), writing(self.connection):
+            yield
 
     @contextmanager
     def reading(self) -> Iterator[None]:
