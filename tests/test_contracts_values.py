@@ -301,6 +301,7 @@ def test_an_hour_that_comes_twice_is_two_instants() -> None:
 
 # --- members ----------------------------------------------------------------------------------------------------------
 
+UNNAMED = "unknown member {}, whose name is not shown"
 PERSON = contract(field("name", "string"), field("address", ["null", "string"]), field("note", "string", default="-"))
 
 
@@ -312,10 +313,13 @@ PERSON = contract(field("name", "string"), field("address", ["null", "string"]),
         ({"name": "甲", "adress": "x"}, "unknown member adress; missing member address"),
         ({"name": "甲"}, "missing member address"),
         ({"note": "-"}, "missing member name; missing member address"),
-        ({"name": "甲", "address": None, CITIZEN: 1}, "unknown member with a name that is not shown"),
-        ({"name": "甲", "address": None, f"a_{CITIZEN}": 1}, "unknown member with a name that is not shown"),
-        ({"name": "甲", "address": None, "张三": 1}, "unknown member with a name that is not shown"),
-        ({"name": "甲", "address": None, "a" * 49: 1}, "unknown member with a name that is not shown"),
+        ({"name": "甲", "address": None, "Adress": "x", "wang_wei": 1}, "unknown member Adress; " + UNNAMED.format(5)),
+        ({"name": "甲", "address": None, "wang_wei": 1}, UNNAMED.format(4)),
+        ({"wang_wei": 1, "name": "甲"}, UNNAMED.format(2) + "; missing member address"),
+        ({"name": "甲", "address": None, CITIZEN: 1}, UNNAMED.format(4)),
+        ({"name": "甲", "address": None, f"a_{CITIZEN}": 1}, UNNAMED.format(4)),
+        ({"name": "甲", "address": None, "张三": 1}, UNNAMED.format(4)),
+        ({"name": "甲", "address": None, "a" * 49: 1}, UNNAMED.format(4)),
     ],
 )
 def test_unknown_and_missing_members_are_named(act: Callable[[Any], Any], more: dict[str, Any], reason: str) -> None:

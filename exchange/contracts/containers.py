@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from exchange.contracts.node import FAULTS, Node, misformed, mistyped, own_names, within
@@ -12,6 +13,8 @@ from exchange.contracts.scalars import Text
 from exchange.contracts.wire import MAX_VALUES, Budget, read_long
 from exchange.errors import Rejected
 from exchange.subjects import holds_identifier
+
+ALIKE = 0.75  # of two names' letters, in their order, so many are the same: one is a slip of the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +121,23 @@ class RecordNode(Node):
 
     def _membership(self, given: Mapping[str, Any]) -> Rejected:
         """Which members are unknown and which are missing, in one reason: a slip is often one of each."""
-        unknown = sorted({_presentable(name) for name in given if name not in self._by_name})
+        unknown = [(place, name) for place, name in enumerate(given, 1) if name not in self._by_name]
         missing = [member.name for member in self.members if member.absent is None and member.name not in given]
-        reasons = [f"unknown member {name}" for name in unknown[:5]] + [
+        reasons = [f"unknown member {self._presentable(place, name)}" for place, name in unknown[:5]] + [
             f"missing member {name}" for name in missing[:5]
         ]
         return Rejected("; ".join(reasons))
+
+    def _presentable(self, place: int, name: object) -> str:
+        """An unknown member as a reason may tell it: by its name where that is a slip of a field's, else by its place.
+
+        Any other name is data, and may be that of a person.
+        """
+        if isinstance(name, str) and _NAME.fullmatch(name) and not _NUMBER.search(name) and not holds_identifier(name):
+            known = [one.lower() for one in self._by_name]
+            if get_close_matches(name.lower(), known, n=1, cutoff=ALIKE):
+                return name
+        return f"{place}, whose name is not shown"
 
 
 class ArrayNode(Node):
@@ -263,13 +277,6 @@ def _block(data: bytes, at: int) -> tuple[int, int, int | None]:
 def _ended(at: int, end: int | None) -> None:
     if end is not None and at != end:
         raise Rejected("a block that is not as long as it says")
-
-
-def _presentable(name: object) -> str:
-    """A member's name as an error may show it: what looks like a field's name, and holds no number of a person."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or _NUMBER.search(name) or holds_identifier(name):
-        return "with a name that is not shown"
-    return name
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,47}")
