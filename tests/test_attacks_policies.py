@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import statistics
 import subprocess
 import sys
 import threading
@@ -20,6 +21,9 @@ from exchange.wiring import open_store
 from tests.support.site import CITIZEN, Process, Site, bearer, gateway_process
 
 pytestmark = pytest.mark.slow
+
+RATE = 100  # policies a second
+SECONDS = 8
 
 
 class Asking:
@@ -45,9 +49,12 @@ class Asking:
         self._thread.join()
 
 
-@pytest.fixture
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return Site.made(tmp_path_factory.mktemp("site"))
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    folder = tmp_path_factory.mktemp("site")
+    if request.param == "sqlite":
+        return Site.made(folder)
+    return Site.made(folder, request.getfixturevalue("fresh_postgres")())
 
 
 @pytest.fixture
@@ -74,8 +81,8 @@ def without_civil(site: Site) -> tuple[str, str]:
     return text, "".join(kept)
 
 
-def test_policies_applied_without_a_pause_under_load(site: Site, asking: list[Asking]) -> None:
-    """Two policies in turn, as fast as they can be stored: each answer names one, and shows what that one allows."""
+def test_policies_applied_a_hundred_times_a_second_under_load(site: Site, asking: list[Asking]) -> None:
+    """Two policies in turn, each stored as `policy apply` does it: each answer names one, and shows what it allows."""
     granted, revoked = without_civil(site)
     file = site.folder / "policies" / "civil" / "agreements.toml"
     bodies = []
@@ -84,20 +91,23 @@ def test_policies_applied_without_a_pause_under_load(site: Site, asking: list[As
         _, bundle = read_policies(site.settings())
         bodies.append((bundle.version, bundle.to_bytes()))
     store = open_store(site.settings(), system_clock)
-    began, applied = time.monotonic(), 0
-    while time.monotonic() - began < 8:
+    began, applied, took = time.monotonic(), 0, []
+    while (now := time.monotonic()) < began + SECONDS:
         store.save_bundle(*bodies[applied % 2])
         applied += 1
-        time.sleep(0.01)
+        took.append((stored := time.monotonic()) - now)
+        time.sleep(max(0.0, began + applied / RATE - stored))
     store.close()
-    assert applied > 200
+    assert applied > SECONDS * RATE / 20  # a machine with much other work does not keep up
     shown: dict[str | None, set[tuple[str, ...]]] = {}
     for each in asking:
         for _, status, policy, missing in each.found:
             assert status == 200
             shown.setdefault(policy, set()).add(missing)
     assert shown == {bodies[0][0]: {()}, bodies[1][0]: {("civil.person",)}}
-    print(f"{applied} bundles in 8 s, {sum(len(each.found) for each in asking):,} answers, none mixes two")
+    answers = sum(len(each.found) for each in asking)
+    print(f"{applied} bundles in {SECONDS} s ({applied / SECONDS:.0f}/s), {answers:,} answers, none mixes two")
+    print(f"one took {statistics.median(took) * 1000:.1f} ms in the median, at most {max(took) * 1000:.0f} ms")
 
 
 def test_a_revoked_agreement_is_dead_on_every_gateway_within_two_seconds(site: Site, asking: list[Asking]) -> None:

@@ -14,7 +14,6 @@ import itertools
 import json
 import os
 import random
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -132,13 +131,16 @@ class Judge:
         self.rows: Mapping[tuple[str, str], list[Any]] = {}
         self.values = 0
         self.served: dict[str, Asked] = {}
+        self.unsure: dict[str, Asked] = {}  # the audit log did not say in time whether it has the entry: 503
         self.met: Counter[tuple[str, int]] = Counter()
         self.spoilt: Counter[tuple[str, bool]] = Counter()
 
     def judge(self, answer: Answered) -> None:
         asked, found = answer.asked, self.town.canaries.leaks(answer.data)
         self.met[asked.route, answer.status] += 1
-        assert answer.status < 500, (str(asked), answer.data)
+        assert answer.status < 500 or answer.status == 503, (str(asked), answer.data)
+        if answer.status == 503:
+            self.unsure[answer.request_id] = asked
         self.spoilt.update((name, answer.view is not None) for name in set(asked.spoilt) or {"nothing"})
         if answer.view is None:
             assert not found, (str(asked), answer.data, found)
@@ -195,6 +197,7 @@ def test_no_fuzzed_request_shows_what_the_agreements_do_not_allow(
     print(f"{len(audited):,} audit entries; {dict(statuses)}")
     # The fuzzing is neither so wild that nothing is shown nor so tame that nothing is refused.
     assert judge.values > REQUESTS
+    assert len(judge.unsure) < REQUESTS // 100
     assert {200, 400, 401, 403, 404, 405, 422} <= {status for _, status in judge.met}
     assert all(statuses[route].get(200, 0) > REQUESTS // 400 for route in ("page", "push", "token", "contract"))
     assert all(judge.spoilt[name, False] for name in ("method", "path", "head", "odd head", "token", "json", "bytes"))
@@ -266,12 +269,11 @@ def settle(town: Here) -> None:
 def audit(town: Here, judge: Judge) -> Iterator[Left]:
     """Every entry; each view that was shown has one, under the client and purpose that explain it."""
     missing = dict(judge.served)
-    time.sleep(0.1)
     with open_audit(town.settings) as log, log.reading() as connection:
         for stored in log.walk_entries(connection):
             entry = json.loads(stored.entry)
             if entry.get("outcome") == "served":
-                asked = missing.pop(entry["request"])
+                asked = judge.unsure.get(entry["request"]) or missing.pop(entry["request"])
                 assert entry["client"] in asked.clients
                 assert entry["purpose"] in asked.purposes
                 assert asked.case or "case" not in entry

@@ -35,11 +35,12 @@ class Site:
     folder: Path
 
     @classmethod
-    def made(cls, folder: Path) -> Site:
+    def made(cls, folder: Path, store: str = "sqlite:///data/store.db") -> Site:
         """Initialised, with its policies applied; nothing runs yet."""
         site = cls(folder)
         shutil.copytree(ROOT / "policies", folder / "policies")
         initialise(site.config, ROOT / "schemas", Path("policies"))
+        site.config.write_text(site.config.read_text("utf-8").replace("sqlite:///data/store.db", store), "utf-8")
         apply_policies(site.settings())
         return site
 
