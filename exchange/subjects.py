@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -188,6 +188,8 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 _HASH_BYTES = 16
+_COMPACT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _KID = re.compile(r"[a-z0-9]{1,8}")
 # The last of 22 base64url characters carries two bits only, so each hash has one spelling.
 _KEY = re.compile(rb"([a-z0-9]{1,8}\.[A-Za-z0-9_-]{21}[AQgw])(?:\.([A-Za-z0-9_-]{21}[AQgw]))?")
@@ -219,13 +221,26 @@ class KeyMaker:
         """The subject key, `k1.<22>`: the only form of an identifier in keys, logs and URLs."""
         return f"{self.kid}.{_digest(self._subject, f'{subject.scheme}:{subject.identifier}')}"
 
+    def subjects(self, scheme: str) -> Callable[[str], bytes]:
+        """`subject` for many identifiers of one scheme, each in normal form; the keys come as a message has them."""
+        state = self._subject.copy()
+        state.update(f"{scheme}:".encode())
+        copy, kid = state.copy, f"{self.kid}.".encode()
+
+        def key(identifier: str) -> bytes:
+            state = copy()
+            state.update(identifier.encode())
+            return kid + _spelled(state.digest())
+
+        return key
+
     def record(self, contract: str, values: Sequence[str]) -> str:
         """The record key's hash, 22 characters without kid, over the JSON array [contract, *values] (RFC 8785).
 
         `contract` is `<department>.<dataset>`; `values` are the record key's values as text, in the contract's order.
         """
         # For an array of strings this is what RFC 8785 prescribes, and 20 times as fast as the general function.
-        return _digest(self._record, json.dumps([contract, *values], ensure_ascii=False, separators=(",", ":")))
+        return _digest(self._record, _COMPACT([contract, *values]))
 
     def keys(self, subject: Subject, contract: str, record_key: Sequence[str]) -> tuple[str, str]:
         """The subject key, and the record key's hash: "" where the contract has no record key."""
@@ -252,4 +267,9 @@ def split_key(key: bytes) -> tuple[str, str]:
 def _digest(keyed: hashlib.blake2b, text: str) -> str:
     state = keyed.copy()
     state.update(text.encode("utf-8"))
-    return urlsafe_b64encode(state.digest())[:22].decode("ascii")
+    return _spelled(state.digest()).decode("ascii")
+
+
+def _spelled(digest: bytes) -> bytes:
+    """base64url (RFC 4648, section 5) of a hash, without the padding."""
+    return b2a_base64(digest)[:22].translate(_URL_SAFE)

@@ -18,16 +18,19 @@ lengths, and has no limit.
 """
 
 from exchange.contracts.catalogue import Catalogue, load, load_catalogue
+from exchange.contracts.compiled import Unpack
 from exchange.contracts.contract import Contract, Field
 from exchange.contracts.terms import Sharing
-from exchange.contracts.wire import MAX_VALUE_BYTES, frame, unframe
+from exchange.contracts.wire import FRAME_BYTES, MAX_VALUE_BYTES, frame, unframe
 
 __all__ = [
+    "FRAME_BYTES",
     "MAX_VALUE_BYTES",
     "Catalogue",
     "Contract",
     "Field",
     "Sharing",
+    "Unpack",
     "frame",
     "load",
     "load_catalogue",

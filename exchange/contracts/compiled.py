@@ -10,7 +10,7 @@ Not every type is served: a schema with arrays, maps or nested records has no su
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import date, time
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -36,12 +36,16 @@ class Unpacked(NamedTuple):
     payload: str
 
 
+# From bytes, and where in them the datum begins, to the subject's identifier and the rest of an Unpacked.
+Unpack = Callable[[bytes, int], tuple[str, tuple[str, ...], int | None, str]]
+
+
 class Unusual(Exception):
     """Not what a sound record looks like: for the reference to judge."""
 
 
-def unpacker(record: RecordNode, terms: Terms) -> Callable[[bytes], Unpacked] | None:
-    """A function from a datum to its Unpacked; None if a field's type is not served, or no record is taken at all.
+def unpacker(record: RecordNode, terms: Terms) -> Unpack | None:
+    """A function that unpacks a datum; None if a field's type is not served, or no record is taken at all.
 
     It raises any exception for what it does not take.
     """
@@ -58,20 +62,19 @@ def unpacker(record: RecordNode, terms: Terms) -> Callable[[bytes], Unpacked] | 
     form = ", ".join(f"{name!r}: {names[name]}" for name in sorted(names))
     keys = "".join(f"str({names[name]}), " for name in terms.record_key)
     lines = [
-        f"if len(data) > {MAX_DATUM_BYTES}: raise Unusual",
-        "at = 0",
+        f"if len(data) - at > {MAX_DATUM_BYTES}: raise Unusual",
         *body,
         "if at != len(data): raise Unusual",
         f"identifier = {subject if is_text else f'str({subject})'}",
         "if check(identifier) is not None: raise Unusual",
         f"payload = dumps({{{form}}}).decode()",
         r"if '\\u0000' in payload: raise Unusual",
-        f"return Unpacked(Subject({terms.scheme!r}, identifier), ({keys}), {version}, payload)",
+        f"return identifier, ({keys}), {version}, payload",
     ]
-    source = "def unpack(data):\n" + "\n".join(f"    {line}" for line in lines)
+    source = "def unpack(data, at):\n" + "\n".join(f"    {line}" for line in lines)
     space = {**_SPACE, **bound, "check": SCHEMES[terms.scheme].check}
     exec(compile(source, f"<{record.fullname}>", "exec"), space)  # noqa: S102 made of checked names and our own lines
-    made: Callable[[bytes], Unpacked] = space["unpack"]
+    made: Unpack = space["unpack"]
     return made
 
 
@@ -92,15 +95,16 @@ def _read(node: Node, name: str, bound: dict[str, Any]) -> list[str]:
                 f"if branch == {null}: {name} = None",
                 f"elif branch != {other}: raise Unusual",
                 "else:",
-                *_indented(_read(node.inner, name, bound)),
+                *_deep(1, *_read(node.inner, name, bound)),
             ]
         case Sealed():
             return [*_read(node.inner, name, bound), f"if {name} is not None: raise Unusual"]
         case Text():
             return [*_SIZE, f"{name} = data[at:end].decode()", "at = end"]
         case Symbols():
-            bound[f"{name}_symbols"] = node.symbols
-            return [*_number(name), f"if {name}_number < 0: raise Unusual", f"{name} = {name}_symbols[{name}_number]"]
+            # By the byte that it is written as; the few beyond a byte are for the reference.
+            bound[f"{name}_symbols"] = {number << 1: symbol for number, symbol in enumerate(node.symbols[:64])}
+            return [f"{name} = {name}_symbols[data[at]]; at += 1"]
         case Boolean():
             return [f"{name} = (False, True)[data[at]]; at += 1"]
         case Int():
@@ -126,21 +130,31 @@ def _read(node: Node, name: str, bound: dict[str, Any]) -> list[str]:
                 "if not 0 < end - at <= 64: raise Unusual",
                 "unscaled = from_bytes(data[at:end], 'big', signed=True); at = end",
                 f"if not {-limit} < unscaled < {limit}: raise Unusual",
-                f"digits = str(abs(unscaled)).rjust({node.scale + 1}, '0')",
-                f"{name} = ('-' if unscaled < 0 else '') + digits[:-{node.scale}] + '.' + digits[-{node.scale}:]",
+                f"whole, part = divmod(abs(unscaled), {10**node.scale})",
+                f"{name} = f'{{whole}}.{{part:0{node.scale}d}}'",
+                f"if unscaled < 0: {name} = '-' + {name}",
             ]
     bound[f"{name}_read"], bound[f"{name}_show"] = node.read, node.show
     return [f"{name}, at = {name}_read(data, at, budget)", f"{name} = {name}_show({name})"]
 
 
 def _number(name: str) -> list[str]:
-    """The lines that read a zig-zag integer of at most 64 bits."""
+    """The lines that read a zig-zag integer of at most 64 bits.
+
+    Its first bytes are read without a loop: as many as a date or the seconds of a time take.
+    """
     number = f"{name}_number"
-    return [
-        f"{number} = data[at]; at += 1",
-        f"if {number} > 127:",
-        f"    {number} &= 127",
-        "    shift = 7",
+    lines = [f"{number} = data[at]; at += 1"]
+    for place in range(1, 6):
+        lines += [
+            *_deep(place - 1, f"if {number} > {(1 << 7 * place) - 1}:"),
+            *_deep(place, f"{number} += (data[at] << {7 * place}) - {1 << 7 * place}; at += 1"),
+        ]
+    lines += _deep(
+        5,
+        f"if {number} > {(1 << 42) - 1}:",
+        f"    {number} -= {1 << 42}",
+        "    shift = 42",
         "    while True:",
         "        byte = data[at]; at += 1",
         f"        {number} |= (byte & 127) << shift",
@@ -148,24 +162,24 @@ def _number(name: str) -> list[str]:
         "        shift += 7",
         "        if shift > 63: raise Unusual",
         f"    if {number} >> 64: raise Unusual",
-        f"{number} = ({number} >> 1) ^ -({number} & 1)",
-    ]
+    )
+    return [*lines, f"{number} = ({number} >> 1) ^ -({number} & 1)"]
+
+
+def _deep(depth: int, *lines: str) -> list[str]:
+    return [f"{'    ' * depth}{line}" for line in lines]
 
 
 # The lines that read a length of one or two bytes, and leave in `end` where the bytes end.
 _SIZE = [
     "size = data[at]; at += 1",
-    "if size & 1: raise Unusual",
-    "if size > 127:",
+    "if size & 129:",
+    "    if size & 1: raise Unusual",
     "    more = data[at]; at += 1",
     "    if more > 127: raise Unusual",
     "    size = size & 127 | more << 7",
     "end = at + (size >> 1)",
 ]
-
-
-def _indented(lines: Sequence[str]) -> list[str]:
-    return [f"    {line}" for line in lines]
 
 
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
@@ -184,8 +198,6 @@ def _clock(seconds: int) -> str:
 
 
 _SPACE: dict[str, Any] = {
-    "Subject": Subject,
-    "Unpacked": Unpacked,
     "Unusual": Unusual,
     "budget": Budget(),  # no type that is served spends any of it
     "clock": _clock,

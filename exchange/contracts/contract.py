@@ -16,7 +16,7 @@ import fastavro
 import orjson
 
 from exchange.contracts.compatibility import breaks
-from exchange.contracts.compiled import Unpacked, unpacker
+from exchange.contracts.compiled import Unpack, Unpacked, unpacker
 from exchange.contracts.containers import Member, RecordNode
 from exchange.contracts.logical import Day, Timestamp
 from exchange.contracts.node import within
@@ -27,7 +27,7 @@ from exchange.contracts.terms import SEALED_LEVEL, Sharing, Terms, read_terms
 from exchange.contracts.wire import MAX_DATUM_BYTES, MAX_VALUES, Budget
 from exchange.errors import ContractRefused, InvalidIdentifier, Rejected
 from exchange.records import Record
-from exchange.subjects import Kind, parse
+from exchange.subjects import Kind, Subject, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Contract:
     schema_text: str = field(repr=False)
     record_node: RecordNode = field(repr=False)
     _version: Callable[[Any], int] = field(repr=False)  # the version field's value as a number
-    _unpacker: Callable[[], Callable[[bytes], Unpacked] | None] = field(repr=False)  # makes the fast way, once
+    _unpacker: Callable[[], Unpack | None] = field(repr=False)  # makes the fast way, once
     _writer: Any = field(repr=False)  # the schema as fastavro keeps it
 
     @classmethod
@@ -145,23 +145,28 @@ class Contract:
         return self._record(value)
 
     def unpack(self, datum: bytes) -> Unpacked:
-        """What a facet keeps of a datum: what `decode` and `to_json` give, in one pass where `is_compiled`.
+        """What a facet keeps of a datum: what `decode` and `to_json` give, in one pass where `compiled`.
 
         Raises Rejected as `decode` does.
         """
-        unpack = self._unpacker()
+        unpack = self.compiled
         if unpack is not None:
             try:
-                return unpack(datum)
+                identifier, record_key, version, payload = unpack(datum, 0)
             except Exception:  # noqa: BLE001, S110  whatever is unusual, `decode` finds it and says what it is
                 pass
+            else:
+                return Unpacked(Subject(self.scheme, identifier), record_key, version, payload)
         record = self.decode(datum)
         return Unpacked(record.subject, record.record_key, record.version, self.to_json(record.value))
 
     @property
-    def is_compiled(self) -> bool:
-        """Whether `unpack` has code made for this schema; else it is `decode` and `to_json`."""
-        return self._unpacker() is not None
+    def compiled(self) -> Unpack | None:
+        """The code made for this schema that `unpack` tries first. It raises any exception for what it does not take.
+
+        None: the schema has types that such code does not serve.
+        """
+        return self._unpacker()
 
     def from_json(self, form: Mapping[str, Any]) -> dict[str, Any]:
         """A parsed JSON object as native values, for `check`: the inverse of `to_json`.

@@ -3,8 +3,9 @@
 Effects and the position that covers them are stored together, fenced by the owner epoch that `Store.take` gave: whoever
 lost a partition cannot write to it any more. A crash at any line is a repeat at most, and a repeat changes nothing.
 
-Two threads take turns: while one set of batches is stored, the next is polled and decoded. Never more than one set is
-being stored, and all of it is stored before a partition is given up.
+Two threads take turns: while one set of batches is stored, the next is gathered, a little at a time, until the store is
+free or as much as one transaction takes is there. Never more than one set is being stored, and all of it is stored
+before a partition is given up; what was only gathered is dropped then, for the next owner reads it again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import structlog
@@ -29,6 +30,7 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
+AT_ONCE = 500  # deliveries of one poll: so few that what is made of them is still in the processor's cache
 RETRY_SECONDS = 0.25
 REGISTRY_RETRY_SECONDS = 1.0
 LAG_SECONDS = 1.0
@@ -42,10 +44,28 @@ class _Stopped(Exception):
 
 @dataclass(slots=True)
 class _Held:
-    """A partition that is ours: the offset to decode next and the epoch that fences our writes."""
+    """A partition that is ours: the epoch that fences our writes, and what was gathered since the last batch of it.
 
-    offset: int
+    `offset` is that to decode next; what lies between `begin` and it is in the lists.
+    """
+
     epoch: int
+    begin: int
+    offset: int
+    facets: list[Facet] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    watermarks: list[Watermark] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.facets) + len(self.rejects) + len(self.watermarks)
+
+    def batch(self, topic: str, partition: int) -> Batch:
+        """What was gathered, as one batch; gathering begins anew behind it."""
+        begin, self.begin = self.begin, self.offset
+        facets, self.facets = self.facets, []
+        rejects, self.rejects = self.rejects, []
+        watermarks, self.watermarks = self.watermarks, []
+        return Batch(topic, partition, self.epoch, begin, self.offset, facets, rejects, watermarks)
 
 
 @dataclass(slots=True)
@@ -117,7 +137,7 @@ class Materialiser:
     def assigned(self, topic: str, partition: int, topic_id: str) -> int:
         """Take the partition over: from here on an older owner's writes fail."""
         position = self._patiently(lambda: self._store.take(topic, partition, self._owner, topic_id))
-        self._held[topic, partition] = _Held(position.offset, position.epoch)
+        self._held[topic, partition] = _Held(position.epoch, position.offset, position.offset)
         log.info("partition assigned", topic=topic, partition=partition, offset=position.offset, epoch=position.epoch)
         return position.offset
 
@@ -136,7 +156,7 @@ class Materialiser:
             renewed = shown = time.monotonic()
             while not self._stopping.is_set():
                 try:
-                    deliveries = feed.poll(self._limit, 0.25 if self._storing is None else 0.0)
+                    deliveries = feed.poll(min(AT_ONCE, self._limit), 0.0 if self._storing else 0.25)
                 except BrokerUnavailable as unavailable:
                     log.warning("broker unavailable", error=str(unavailable))
                     self._stopping.wait(RETRY_SECONDS)
@@ -144,9 +164,9 @@ class Materialiser:
                 except NameTaken as taken:
                     self._join_again(taken)
                     return
-                batches = self._batches(feed, deliveries)
-                feed.committed(self._stored())
-                self._store_next(batches)
+                self._gather(feed, deliveries)
+                if not deliveries or self._storing is None or self._storing.applied.done() or self._is_full():
+                    self._store_next(feed)
                 now = time.monotonic()
                 if now - shown >= LAG_SECONDS:
                     shown = now
@@ -155,7 +175,8 @@ class Materialiser:
                 if now - renewed >= self._refresh:
                     renewed = now
                     if set(self._topics_if_known(topics)) != set(topics):
-                        return
+                        break
+            self._store_next(feed)
         finally:
             try:
                 self._stored()
@@ -173,17 +194,23 @@ class Materialiser:
         self._rejoined = now
         log.warning("the consumer group takes this process for another of its name; it joins again")
 
-    def _batches(self, feed: Feed, deliveries: Sequence[Delivery]) -> list[Batch]:
+    def _gather(self, feed: Feed, deliveries: Sequence[Delivery]) -> None:
+        """Decode these and keep what they do with the partitions that are ours."""
         self._effects.polled()
-        return [
-            batch
-            for (topic, partition), ours in _by_partition(deliveries).items()
-            if (batch := self._batch(feed, topic, partition, ours)) is not None
-        ]
+        for (topic, partition), ours in _by_partition(deliveries).items():
+            held = self._held.get((topic, partition))
+            if held is not None:  # else revoked inside the same poll
+                self._decode(feed, topic, partition, held, ours)
 
-    def _store_next(self, batches: Sequence[Batch]) -> None:
-        """Begin to store these, effects and positions: the line of no return."""
-        if batches:
+    def _is_full(self) -> bool:
+        """Whether as much was gathered as one transaction takes."""
+        return sum(map(len, self._held.values())) >= self._limit
+
+    def _store_next(self, feed: Feed) -> None:
+        """Begin to store what was gathered, effects and positions, once what came before it is durable."""
+        feed.committed(self._stored())
+        batches = [held.batch(*place) for place, held in self._held.items() if held.offset != held.begin]
+        if batches:  # the line of no return
             self._storing = _Storing(batches, self._writer.submit(self._apply, batches))
 
     def _apply(self, batches: Sequence[Batch]) -> list[Applied]:
@@ -206,46 +233,28 @@ class Materialiser:
                 log.warning("one version, two values", topic=batch.topic, records=outcome.clashes)
         return {(batch.topic, batch.partition): batch.next for batch in storing.batches}
 
-    def _batch(self, feed: Feed, topic: str, partition: int, deliveries: Sequence[Delivery]) -> Batch | None:
-        held = self._held.get((topic, partition))
-        if held is None:  # revoked inside the same poll
-            return None
-        facets: list[Facet] = []
-        rejects: list[Reject] = []
-        watermarks: list[Watermark] = []
-        position = held.offset
+    def _decode(self, feed: Feed, topic: str, partition: int, held: _Held, deliveries: Sequence[Delivery]) -> None:
+        """Put what these deliveries of one partition do to what was gathered of it."""
+        effect_of = self._effects.of
         for delivery in deliveries:
-            if delivery.offset < position:  # delivered again after a pause
+            if delivery.offset < held.offset:  # delivered again after a pause
                 continue
             try:
-                effect = self._effects.of(delivery)
+                effect = effect_of(delivery)
             except RegistryUnavailable as unavailable:
                 log.warning(
                     "partition waits for the registry", topic=topic, partition=partition, error=str(unavailable)
                 )
                 feed.pause(topic, partition, delivery.offset, REGISTRY_RETRY_SECONDS)
-                break
+                return
             match effect:
                 case Facet():
-                    facets.append(effect)
+                    held.facets.append(effect)
                 case Watermark():
-                    watermarks.append(effect)
+                    held.watermarks.append(effect)
                 case Reject():
-                    rejects.append(effect)
-            position = delivery.offset + 1
-        previous, held.offset = held.offset, position
-        if position == previous:
-            return None
-        return Batch(
-            topic=topic,
-            partition=partition,
-            epoch=held.epoch,
-            previous=previous,
-            next=position,
-            facets=facets,
-            rejects=rejects,
-            watermarks=watermarks,
-        )
+                    held.rejects.append(effect)
+            held.offset = delivery.offset + 1
 
     def _look_after(self, feed: Feed) -> None:
         for (topic, partition), messages in feed.lag().items():

@@ -13,7 +13,7 @@ by `contracts.Contract.check` only: it cannot exist unchecked.
 """
 
 from exchange.records.forms import canonical, rfc3339
-from exchange.records.message import Delivery, Envelope, Message, headers_of
+from exchange.records.message import Delivery, Envelope, Message, headers_of, heading
 from exchange.records.record import Facet, Origin, Record, Said
 from exchange.records.reject import REJECT_LINE, REJECT_PAYLOAD, Reject, rejects_topic
 from exchange.records.watermark import WATERMARKS_TOPIC, Watermark
@@ -36,6 +36,7 @@ __all__ = [
     "Watermark",
     "canonical",
     "headers_of",
+    "heading",
     "rejects_topic",
     "rfc3339",
 ]

@@ -10,8 +10,10 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from exchange.errors import Rejected
-from exchange.records.forms import rfc3339, storable
+from exchange.records.forms import LIMIT, rfc3339, storable
 from exchange.records.record import Origin
+
+LONGEST = 256  # bytes of a header that is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +70,32 @@ class Envelope(NamedTuple):
         )
 
 
+def heading(headers: Mapping[str, bytes]) -> tuple[str, int, int, datetime, int | None]:
+    """(source, epoch, sequence, event time, version) of headers as `headers_of` writes them, for who reads millions.
+
+    Raises any exception for what looks otherwise: `Envelope.read` is the reference, and says what is wrong.
+    """
+    source, type_, time = headers["ce_source"], headers["ce_type"], headers["ce_time"]
+    sequence, version = headers["ce_sequence"], headers.get("exchange_version", b"0")
+    if len(source) > LONGEST or len(type_) > LONGEST or len(time) > LONGEST or not type_.isascii():
+        raise ValueError
+    if len(sequence) != 20 or len(version) > 18 or not sequence.isdigit() or not version.isdigit():
+        raise ValueError
+    number, event_time = int(sequence), datetime.fromisoformat(time.decode("ascii"))
+    if event_time.tzinfo is not UTC or number >= LIMIT:
+        raise ValueError
+    if "traceparent" in headers:
+        _ascii(headers, "traceparent")
+    name, epoch = _source(source)
+    return name, epoch, number, event_time, int(version) if "exchange_version" in headers else None
+
+
 def _ascii(headers: Mapping[str, bytes], name: str) -> bytes:
     raw = headers.get(name)
     if raw is None:
         raise Rejected(f"header {name} is missing")
-    if len(raw) > 256 or not raw.isascii():
-        raise Rejected(f"header {name} is not ASCII text of at most 256 bytes")
+    if len(raw) > LONGEST or not raw.isascii():
+        raise Rejected(f"header {name} is not ASCII text of at most {LONGEST} bytes")
     return raw
 
 
