@@ -96,7 +96,7 @@ class City:
 
     def _facet(self, said: Contract, value: Mapping[str, Any], number: int, keys: KeyMaker) -> Facet:
         record = said.check(value)
-        return Facet(
+        return Facet.of(
             subject_key=keys.subject(record.subject),
             contract=said.name,
             major=said.major,

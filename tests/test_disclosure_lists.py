@@ -17,7 +17,7 @@ from exchange.agreements import Condition, Terms
 from exchange.decisions import Decision
 from exchange.disclosure.gathering import MOST_ROWS, Gathering
 from exchange.errors import BadRequest
-from exchange.records import Facet
+from exchange.records import Facet, micros
 from exchange.store import LIST_LIMIT, Place
 from exchange.views import LIMIT, Trimmer, merge
 from tests.support.disclosure import FIRM, NOW, City, city, facet, put
@@ -71,7 +71,7 @@ class Rows:
 def penalty(number: int, event_time: datetime, *, hidden: bool, key: int) -> Facet:
     amount = "99.99" if hidden else "100.00"
     made = facet(NAME, FIRM, f"{key:022d}", number=f"P-{number}", amount=amount, officer="Wang")
-    return made._replace(event_time=event_time)
+    return made._replace(event_micros=micros(event_time))
 
 
 def list_of(seed: int, rows: int, times: Sequence[timedelta], hidden: float) -> tuple[list[Facet], list[Facet]]:
@@ -122,7 +122,7 @@ async def test_every_permitted_row_once_as_if_the_hidden_ones_did_not_exist(
 
 async def test_a_list_of_distinct_times_is_read_once_for_each_page() -> None:
     every, _ = list_of(1, 900, TIMES["each its own"], 0.0)
-    every = [one._replace(event_time=NOW - timedelta(seconds=number)) for number, one in enumerate(every)]
+    every = [one._replace(event_micros=micros(NOW - timedelta(seconds=number))) for number, one in enumerate(every)]
     reader = Rows(every)
     assert len(await pages(reader)) == 5
     # The first page needs no more than its 201 rows; a cursor's own row is read again, and so a second piece.

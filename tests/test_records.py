@@ -205,7 +205,7 @@ def test_a_reject_that_no_person_should_be_shown_is_refused(changed: dict[str, o
 
 
 def facet(origin: Origin, version: int | None = None, place: tuple[int, int] = (0, 0)) -> Facet:
-    return Facet("k1.x", "civil.person", 1, "", "{}", 1, origin, place[0], place[1], version, NOW)
+    return Facet.of("k1.x", "civil.person", 1, "", "{}", 1, origin, place[0], place[1], version, NOW)
 
 
 def newer(candidate: Facet, standing: Facet) -> bool:

@@ -166,8 +166,8 @@ def test_the_rig_judges_alike(log: list[Facet], data: st.DataObject) -> None:
 
 
 def last_words(found: Facet) -> dict[str, tuple[int, int, int]]:
-    others = {said.source: (said.version or 0, said.epoch, said.sequence) for said in found.heard}
-    assert len(others) == len(found.heard)
+    others = {said.source: (said.version or 0, said.epoch, said.sequence) for said in found.others}
+    assert len(others) == len(found.others)
     assert found.origin.source not in others
     return others | {found.origin.source: own_order(found)}
 
@@ -185,7 +185,7 @@ def _judged(stands: Stands) -> dict[str, tuple[int, int, int]]:
 @given(log=any_logs)
 def test_no_more_sources_are_remembered_than_the_bound(log: list[Facet]) -> None:
     many = [_said(at, "", Origin(f"civil/{at}", 1, 1), None, False) for at in range(len(log), len(log) + HEARD + 5)]
-    assert len(one_by_one(log + many)[""].heard) == HEARD
+    assert len(one_by_one(log + many)[""].others) == HEARD
 
 
 def apply(store: Store, subject: str, log: Sequence[Facet], cuts: Sequence[int]) -> None:

@@ -79,7 +79,7 @@ def facet(contract: str, payload: dict[str, Any] | str | None, at: datetime = NO
         "version": None,
         "event_time": at,
     }
-    return Facet(contract=contract, payload=text, **known | more)
+    return Facet.of(contract=contract, payload=text, **known | more)
 
 
 def trim(decision: Decision, terms: Terms, facet: Facet) -> Trimmed | None:

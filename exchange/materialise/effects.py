@@ -18,7 +18,7 @@ from exchange.clock import Clock
 from exchange.contracts import FRAME_BYTES, Contract, Unpack, unframe
 from exchange.errors import ContractRefused, Rejected, UnknownSchema
 from exchange.materialise.schemas import Schemas, SchemaSource
-from exchange.records import WATERMARKS_TOPIC, Delivery, Envelope, Facet, Origin, Reject, Watermark, heading
+from exchange.records import WATERMARKS_TOPIC, Delivery, Envelope, Facet, Reject, Watermark, heading
 from exchange.subjects import KeyMaker, message_key, split_key
 
 Effect = Facet | Watermark | Reject
@@ -75,7 +75,7 @@ class Effects:
             raise Rejected("the message has no key")
         if value is None:
             subject_key, record_key = split_key(key)
-            return Facet(
+            return Facet.of(
                 subject_key, contract, major, record_key, None, None, origin, partition, offset, version, event_time
             )
         schema_id, datum = unframe(value)
@@ -92,7 +92,7 @@ class Effects:
         if message_key(subject_key, record_key) != key:
             split_key(key)  # raises if it is no key at all
             raise _Refused("the message key disagrees with the value", None, schema_id, payload)
-        return Facet(
+        return Facet.of(
             subject_key, contract, major, record_key, payload, schema_id, origin, partition, offset, version, event_time
         )
 
@@ -150,7 +150,7 @@ def sound(said: Contract, unpack: Unpack, schema_id: int, keys: KeyMaker) -> Sou
 
     def read(delivery: Delivery) -> Facet:
         _, partition, offset, key, value, headers = delivery
-        source, epoch, sequence, event_time, _ = heading(headers)
+        source, epoch, sequence, event_micros = heading(headers)
         if not source.startswith(owner) or value is None:
             raise ValueError
         identifier, record_values, version, payload = unpack(value, FRAME_BYTES)
@@ -158,8 +158,8 @@ def sound(said: Contract, unpack: Unpack, schema_id: int, keys: KeyMaker) -> Sou
         if key != (subject_key + f".{record_key}".encode() if record_key else subject_key):
             raise ValueError
         return Facet(
-            subject_key.decode(), contract, major, record_key, payload, schema_id,
-            Origin(source, epoch, sequence), partition, offset, version, event_time,
+            subject_key.decode(), contract, major, record_key, payload, schema_id, source, epoch, sequence, partition,
+            offset, version, event_micros,
         )  # fmt: skip
 
     return read

@@ -12,9 +12,9 @@ What is made for each record that is read is a named tuple: it costs a quarter o
 by `contracts.Contract.check` only: it cannot exist unchecked.
 """
 
-from exchange.records.forms import canonical, rfc3339
+from exchange.records.forms import canonical, micros, moment, rfc3339
 from exchange.records.message import Delivery, Envelope, Message, headers_of, heading
-from exchange.records.record import Facet, Origin, Record, Said
+from exchange.records.record import Facet, Origin, Record, Said, heard
 from exchange.records.reject import REJECT_LINE, REJECT_PAYLOAD, Reject, rejects_topic
 from exchange.records.watermark import WATERMARKS_TOPIC, Watermark
 
@@ -37,6 +37,9 @@ __all__ = [
     "canonical",
     "headers_of",
     "heading",
+    "heard",
+    "micros",
+    "moment",
     "rejects_topic",
     "rfc3339",
 ]

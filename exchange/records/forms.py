@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from exchange.errors import Rejected
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 LIMIT = 1 << 63  # both databases keep whole numbers from -LIMIT to LIMIT - 1
 
 
@@ -15,6 +17,16 @@ def rfc3339(moment: datetime) -> str:
     """An aware time as RFC 3339 in UTC, ending in Z, with 3 digits of a second or 6 where 3 lose something."""
     utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
     return f"{utc.isoformat(timespec='microseconds' if utc.microsecond % 1000 else 'milliseconds')[:-6]}Z"
+
+
+def micros(moment: datetime) -> int:
+    """An aware time as microseconds since 1970."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def moment(value: int) -> datetime:
+    """Microseconds since 1970 as aware UTC."""
+    return _EPOCH + timedelta(microseconds=value)
 
 
 def canonical(value: Any) -> str:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from exchange.errors import Rejected
-from exchange.records.forms import LIMIT, rfc3339, storable
+from exchange.records.forms import LIMIT, micros, rfc3339, storable
 from exchange.records.record import Origin
 
 LONGEST = 256  # bytes of a header that is read
@@ -70,8 +70,8 @@ class Envelope(NamedTuple):
         )
 
 
-def heading(headers: Mapping[str, bytes]) -> tuple[str, int, int, datetime, int | None]:
-    """(source, epoch, sequence, event time, version) of headers as `headers_of` writes them, for who reads millions.
+def heading(headers: Mapping[str, bytes]) -> tuple[str, int, int, int]:
+    """(source, epoch, sequence, event time as `micros`) of headers as `headers_of` writes them, for who reads millions.
 
     Raises any exception for what looks otherwise: `Envelope.read` is the reference, and says what is wrong.
     """
@@ -86,8 +86,7 @@ def heading(headers: Mapping[str, bytes]) -> tuple[str, int, int, datetime, int 
         raise ValueError
     if "traceparent" in headers:
         _ascii(headers, "traceparent")
-    name, epoch = _source(source)
-    return name, epoch, number, event_time, int(version) if "exchange_version" in headers else None
+    return *_source(source), number, micros(event_time)
 
 
 def _ascii(headers: Mapping[str, bytes], name: str) -> bytes:

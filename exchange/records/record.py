@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from exchange.records.forms import micros, moment
 from exchange.subjects import Subject
 
 
@@ -53,11 +55,12 @@ class Said(NamedTuple):
 
 
 class Facet(NamedTuple):
-    """The latest record under one (subject, contract, major, record key), with its origin.
+    """The latest record under one (subject, contract, major, record key), with its origin: a row of the store.
 
     `payload` is the record as canonical JSON text; None is a tombstone. `record_key` is the record key's hash, "" where
-    the contract has none. `event_time` is aware UTC. `heard` is the last word of each other source that spoke of this
-    identity before, the latest last (see store.order); empty for the most part.
+    the contract has none. `source`, `epoch` and `sequence` are the origin's, `event_micros` is microseconds since 1970.
+    `heard` is JSON text, the last word of each other source that spoke of this identity before, the latest last (see
+    store.order); None for the most part.
     """
 
     subject_key: str
@@ -66,18 +69,60 @@ class Facet(NamedTuple):
     record_key: str
     payload: str | None
     schema_id: int | None
-    origin: Origin
+    source: str
+    epoch: int
+    sequence: int
     partition: int
     offset: int
     version: int | None
-    event_time: datetime
-    heard: tuple[Said, ...] = ()
+    event_micros: int
+    heard: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        subject_key: str,
+        contract: str,
+        major: int,
+        record_key: str,
+        payload: str | None,
+        schema_id: int | None,
+        origin: Origin,
+        partition: int,
+        offset: int,
+        version: int | None,
+        event_time: datetime,
+    ) -> Facet:
+        """One that nobody else spoke of; `event_time` is aware."""
+        return cls(
+            subject_key, contract, major, record_key, payload, schema_id, *origin, partition, offset, version,
+            micros(event_time),
+        )  # fmt: skip
 
     @property
     def identity(self) -> tuple[str, str, int, str]:
-        return (self.subject_key, self.contract, self.major, self.record_key)
+        return self[:4]
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.source, self.epoch, self.sequence)
+
+    @property
+    def event_time(self) -> datetime:
+        """Aware UTC."""
+        return moment(self.event_micros)
+
+    @property
+    def others(self) -> tuple[Said, ...]:
+        """What was heard of other sources."""
+        return () if self.heard is None else tuple(Said(*said) for said in json.loads(self.heard))
 
     @property
     def shown_version(self) -> int:
         """The record version that a view shows: the version field, else the sequence."""
-        return self.origin.sequence if self.version is None else self.version
+        return self.sequence if self.version is None else self.version
+
+
+def heard(others: Sequence[Said]) -> str | None:
+    """The inverse of `Facet.others`."""
+    return json.dumps(others) if others else None

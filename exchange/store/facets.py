@@ -15,12 +15,11 @@ from typing import Any, cast
 import psycopg
 import sqlalchemy as sa
 
-from exchange.records import Facet, Origin, Said
+from exchange.records import Facet
 from exchange.store import statements
 from exchange.store.batches import Applied
 from exchange.store.database import is_postgres
 from exchange.store.order import succeed
-from exchange.store.tables import micros, moment
 
 Identity = tuple[str, str, int, str]
 Standing = dict[Identity, Facet]
@@ -38,14 +37,14 @@ def fold(candidates: Iterable[Facet], standing: Standing, changed: Standing) -> 
     """
     applied = repeats = clashes = 0
     for candidate in candidates:
-        identity = candidate.identity
+        identity = candidate[:4]
         current = standing.get(identity)
         if current is not None and _contradicts(candidate, current):
             clashes += 1
         after = candidate if current is None else succeed(candidate, current)
         if after is not current:
             standing[identity] = changed[identity] = after
-        if after is not current and after.origin == candidate.origin:
+        if after is candidate or (after is not current and after.origin == candidate.origin):
             applied += 1
         else:
             repeats += 1
@@ -70,17 +69,17 @@ def _contradicts(candidate: Facet, standing: Facet) -> bool:
 
 def read_standing(connection: sa.Connection, candidates: Sequence[Facet]) -> Standing:
     """What stands under the candidates' identities. A payload is read only where a candidate may contradict it."""
-    identities = list({candidate.identity for candidate in candidates})
+    identities = list({candidate[:4] for candidate in candidates})
     standing = {
-        identities[at]: _facet(identities[at], None if deleted else UNREAD, *place)
+        identities[at]: Facet._make((*identities[at], None if deleted else UNREAD, *place))
         for at, deleted, *place in _look_up(
             connection, identities, statements.SQLITE_STANDING, statements.POSTGRES_STANDING
         )
     }
     doubtful = {
-        candidate.identity
+        candidate[:4]
         for candidate in candidates
-        if (current := standing.get(candidate.identity)) is not None and _contradicts(candidate, current)
+        if standing and (current := standing.get(candidate[:4])) is not None and _contradicts(candidate, current)
     }
     _read_payloads(connection, standing, doubtful)
     return standing
@@ -106,27 +105,9 @@ def _look_up(
     return connection.exec_driver_sql(sqlite, (json.dumps(identities),)).all()
 
 
-def _facet(
-    identity: Identity,
-    payload: str | None,
-    schema_id: int | None,
-    source: str,
-    epoch: int,
-    sequence: int,
-    partition: int,
-    offset: int,
-    version: int | None,
-    event_time: int,
-    heard: str | None = None,
-) -> Facet:
-    origin = Origin(source, epoch, sequence)
-    others = () if heard is None else tuple(Said(*said) for said in json.loads(heard))
-    return Facet(*identity, payload, schema_id, origin, partition, offset, version, moment(event_time), others)
-
-
 def from_row(row: Sequence[Any]) -> Facet:
     """A row of the facets table, as far as it is shown (`statements.SHOWN`), as a Facet."""
-    return _facet((row[0], row[1], row[2], row[3]), *row[4:])
+    return Facet(*row)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -139,7 +120,7 @@ def write(connection: sa.Connection, changed: Standing) -> None:
     remembered, the payload was not read before.
     """
     _read_payloads(connection, changed, [identity for identity, facet in changed.items() if facet.payload == UNREAD])
-    rows = [_row(changed[identity]) for identity in sorted(changed)]
+    rows = sorted(changed.values())
     if not rows:
         return
     if not is_postgres(connection):
@@ -162,19 +143,3 @@ def _copy(connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
 def _driver(connection: sa.Connection) -> psycopg.Connection[Any]:
     """psycopg's connection beneath, in the same transaction."""
     return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-
-
-def _row(facet: Facet) -> tuple[Any, ...]:
-    return (
-        *facet.identity,
-        facet.payload,
-        facet.schema_id,
-        facet.origin.source,
-        facet.origin.epoch,
-        facet.origin.sequence,
-        facet.partition,
-        facet.offset,
-        facet.version,
-        micros(facet.event_time),
-        json.dumps(facet.heard) if facet.heard else None,
-    )

@@ -7,7 +7,7 @@ each other source: else a repeat of one, or an old number that comes late, would
 
 from __future__ import annotations
 
-from exchange.records import Facet, Said
+from exchange.records import Facet, Said, heard
 
 HEARD = 32  # sources of one identity whose last word is kept beside that of the one that stands
 
@@ -21,16 +21,16 @@ def succeed(candidate: Facet, standing: Facet) -> Facet:
     one comes back after it. What loses against another source is its own source's last word all the same, if it is
     later than the one before: an older one without a version, that comes late, would be taken for new.
     """
-    source = candidate.origin.source
+    source = candidate.source
     ours = _last_word(source, standing)
     later = ours is None or _later(candidate, ours)
     if _newer(candidate, standing, later=later):
-        heard = standing.heard if source == standing.origin.source else _beside(standing, source, _said(standing))
+        others = standing.heard if source == standing.source else _beside(standing, source, _said(standing))
         version = standing.version if candidate.version is None else candidate.version
-        if heard == candidate.heard and version == candidate.version:
+        if others == candidate.heard and version == candidate.version:
             return candidate
-        return candidate._replace(heard=heard, version=version)
-    if later and source != standing.origin.source:
+        return candidate._replace(heard=others, version=version)
+    if later and source != standing.source:
         return standing._replace(heard=_beside(standing, source, _said(candidate)))
     return standing
 
@@ -39,28 +39,28 @@ def _newer(candidate: Facet, standing: Facet, *, later: bool) -> bool:
     """Whether it takes the place of what stands; `later`: than the last word of its own source."""
     if candidate.version is not None and standing.version is not None and candidate.version != standing.version:
         return candidate.version > standing.version
-    if candidate.origin.source == standing.origin.source:
+    if candidate.source == standing.source:
         return later
     return later and (candidate.partition, candidate.offset) > (standing.partition, standing.offset)
 
 
-def _beside(standing: Facet, source: str, said: Said) -> tuple[Said, ...]:
+def _beside(standing: Facet, source: str, said: Said) -> str | None:
     """What is remembered besides what will stand: this, and what was, but nothing older of this source."""
-    return (*(each for each in standing.heard if each.source != source), said)[-HEARD:]
+    return heard([*(each for each in standing.others if each.source != source), said][-HEARD:])
 
 
 def _said(facet: Facet) -> Said:
-    return Said(facet.origin.source, facet.version, facet.origin.epoch, facet.origin.sequence)
+    return Said(facet.source, facet.version, facet.epoch, facet.sequence)
 
 
 def _last_word(source: str, standing: Facet) -> Said | None:
-    if source == standing.origin.source:
+    if source == standing.source:
         return _said(standing)
-    return next((said for said in standing.heard if said.source == source), None)
+    return next((said for said in standing.others if said.source == source), None)
 
 
 def _later(candidate: Facet, said: Said) -> bool:
     """Whether this is later than what its source said: by version where both have one, else by epoch and sequence."""
     if candidate.version is not None and said.version is not None and candidate.version != said.version:
         return candidate.version > said.version
-    return (candidate.origin.epoch, candidate.origin.sequence) > (said.epoch, said.sequence)
+    return (candidate.epoch, candidate.sequence) > (said.epoch, said.sequence)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from exchange.records import Facet
-from exchange.store.tables import micros
+from exchange.records import Facet, micros
 
 LIST_LIMIT = 201  # facets of one contract at once: a view shows 200 and must know whether there are more
 

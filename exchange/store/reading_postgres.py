@@ -15,12 +15,11 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from exchange.errors import NotFound
-from exchange.records import Facet
+from exchange.records import Facet, moment
 from exchange.store import statements
 from exchange.store.database import meaning
 from exchange.store.facets import from_row
 from exchange.store.reading import LIST_LIMIT, Place, Told, start
-from exchange.store.tables import moment
 
 CONNECTIONS = 2  # one statement gathers while the other is on its way
 POOL_SECONDS = 2.0  # how long a request waits for a connection while the database is away

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from exchange import sqlite
 from exchange.errors import NotFound
-from exchange.records import Facet
+from exchange.records import Facet, moment
 from exchange.store import statements
 from exchange.store.database import connect_sqlite, meaning
 from exchange.store.facets import from_row
 from exchange.store.reading import LIST_LIMIT, Place, Told, in_order, start
-from exchange.store.tables import moment
 
 if TYPE_CHECKING:
     from sqlite3 import Connection

@@ -9,25 +9,13 @@ The migrations in `migrations/versions` arrive at exactly these tables; tests/te
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import sqlalchemy as sa
 
+from exchange.records import micros, moment
 from exchange.store.database import Lineage
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-def micros(moment: datetime) -> int:
-    """An aware time as microseconds since 1970."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def moment(value: int) -> datetime:
-    """Microseconds since 1970 as aware UTC."""
-    return _EPOCH + timedelta(microseconds=value)
 
 
 class Moment(sa.types.TypeDecorator[datetime]):

@@ -132,7 +132,7 @@ class City:
 
 
 def facet(contract: str, subject: Subject, record_key: str = "", **payload: Any) -> Facet:
-    return Facet(
+    return Facet.of(
         subject_key=BUS.subject(subject), contract=contract, major=1, record_key=record_key,
         payload=json.dumps(payload), schema_id=1, origin=Origin(f"{contract.split('.')[0]}/main", 1, 7), partition=0,
         offset=0, version=None, event_time=NOW - DAY,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -92,7 +91,7 @@ def facet(offset: int, /, **changes: Any) -> Facet:
         "version": None,
         "event_time": NOW + timedelta(seconds=offset),
     }
-    return Facet(**values | changes)
+    return Facet.of(**values | changes)
 
 
 def stored(store: Store) -> dict[tuple[Any, ...], tuple[Any, ...]]:
@@ -107,16 +106,14 @@ def expected(*standing: Facet) -> dict[tuple[Any, ...], tuple[Any, ...]]:
         one.identity: (
             one.payload,
             one.schema_id,
-            one.origin.source,
-            one.origin.epoch,
-            one.origin.sequence,
+            one.source,
+            one.epoch,
+            one.sequence,
             one.partition,
             one.offset,
             one.version,
             one.event_time,
-            json.dumps([[said.source, said.version, said.epoch, said.sequence] for said in one.heard])
-            if one.heard
-            else None,
+            one.heard,
         )
         for one in standing
     }
