@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rig.faults import ALL
+from rig.faults.databases import FULL, LOG_FULL
 from rig.meddling import SHARES
 from rig.places import OWN, prepared
 from rig.report import document, table
@@ -46,7 +47,7 @@ def main() -> int:
         with (
             _folder(options.dir) as folder,
             _data(options.data, folder),
-            _servers() as servers,
+            _servers(options) as servers,
             prepared(options.kafka, options.postgres, servers) as places,
         ):
             print(f"seed {plan.seed}, {places}", file=sys.stderr, flush=True)
@@ -82,11 +83,22 @@ def _data(given: Path | None, folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _servers() -> Iterator[Servers]:
-    """The rig's own servers, in a folder that another user than root can enter."""
+def _servers(options: argparse.Namespace) -> Iterator[Servers]:
+    """The rig's own servers, in a folder that another user than root can enter. Raises Failed."""
     with tempfile.TemporaryDirectory(prefix="exchange-rig-servers-", ignore_cleanup_errors=True) as made:
         Path(made).chmod(0o711)
-        yield Servers(Path(made))
+        servers = Servers(Path(made))
+        if options.postgres == OWN and {FULL, LOG_FULL} & set(options.faults):
+            try:
+                servers.confine()
+            except Failed as failed:
+                if options.faults != NAMES:
+                    raise
+                print(f"{FULL} and {LOG_FULL} are not tried: {failed}", file=sys.stderr)
+        try:
+            yield servers
+        finally:
+            servers.release()
 
 
 def _options() -> argparse.Namespace:

@@ -13,6 +13,7 @@ from rig.site import PROJECT, Failed
 
 SCRIPT = PROJECT / "deploy" / "local" / "services.py"
 KAFKA, POSTGRES = "kafka", "postgres"
+SMALL = "768m"  # of a disk that is made to be filled: room for the data and for max_wal_size
 
 
 class Servers:
@@ -21,6 +22,25 @@ class Servers:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.running: list[str] = []
+        self.small: Path | None = None  # the file system that holds PostgreSQL and nothing else
+
+    def confine(self) -> None:
+        """Give PostgreSQL, before its first start, a small disk in memory. Raises Failed: only root can mount."""
+        home = self._folder / POSTGRES
+        home.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL},mode=0755", "rig", str(home)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Failed(f"no disk for PostgreSQL that can be filled: {done.stderr.strip()}")
+        self.small = home
+        log = self._folder / "postgres.log"  # beside that disk, so that it tells what happened there
+        log.touch()
+        (home / "server.log").symlink_to(log)
+
+    def release(self) -> None:
+        """Give that disk back, when all have stopped."""
+        if self.small is not None:
+            subprocess.run(["umount", str(self.small)], check=False)
 
     def start(self, name: str) -> str:
         """Start it, wait until it answers, and return what names it (host:port, or a URL). Raises Failed."""

@@ -40,6 +40,9 @@ def store(url: str) -> Iterator[AuditStore]:
     found.close()
 
 
+PATIENT = 30.0  # seconds for an append that must succeed: a busy machine is no store that does not answer
+
+
 async def refused(log: AuditLog, within_s: float) -> None:
     """An append raises AuditUnavailable within this time."""
     begun = time.monotonic()
@@ -49,7 +52,7 @@ async def refused(log: AuditLog, within_s: float) -> None:
 
 
 async def test_a_receipt_comes_after_the_commit(store: AuditStore, url: str) -> None:
-    log = new_log(store)
+    log = new_log(store, deadline_s=PATIENT)
     assert not log.writable
     await log.open()
     assert log.writable
@@ -67,7 +70,7 @@ async def test_a_receipt_comes_after_the_commit(store: AuditStore, url: str) -> 
 
 
 async def test_what_arrives_together_is_one_group(store: AuditStore) -> None:
-    log = new_log(store)
+    log = new_log(store, deadline_s=PATIENT)
     await log.open()
     receipts = await asyncio.gather(*(log.append(entry(request=str(i)), b"%d" % i) for i in range(600)))
     await log.close()
@@ -81,13 +84,13 @@ async def test_what_arrives_together_is_one_group(store: AuditStore) -> None:
 
 
 async def test_closing_writes_what_waits(store: AuditStore) -> None:
-    log = new_log(store)
+    log = new_log(store, deadline_s=PATIENT)
     await log.open()
     waiting = [asyncio.ensure_future(log.append(entry(), b"")) for _ in range(20)]
     await asyncio.sleep(0)
     await log.close()
     assert sorted([(await one).number for one in waiting]) == list(range(1, 21))
-    again = new_log(store)  # the slot is free at once
+    again = new_log(store, deadline_s=PATIENT)  # the slot is free at once
     begun = time.monotonic()
     await again.open()
     assert time.monotonic() - begun < 0.3
@@ -96,7 +99,7 @@ async def test_closing_writes_what_waits(store: AuditStore) -> None:
 
 
 async def test_what_nobody_waits_for_any_more_is_not_written(store: AuditStore) -> None:
-    log = new_log(store)
+    log = new_log(store, deadline_s=PATIENT)
     await log.open()
     gone = asyncio.ensure_future(log.append(entry(request="gone"), b""))
     stays = asyncio.ensure_future(log.append(entry(request="stays"), b""))
@@ -109,7 +112,7 @@ async def test_what_nobody_waits_for_any_more_is_not_written(store: AuditStore) 
 
 
 async def test_an_entry_that_cannot_be_written_is_a_defect_and_harms_no_other(store: AuditStore) -> None:
-    log = new_log(store)
+    log = new_log(store, deadline_s=PATIENT)
     await log.open()
     with pytest.raises(ValueError, match="not JSON"):
         await log.append(entry(case="\ud800"), b"")
@@ -118,10 +121,11 @@ async def test_an_entry_that_cannot_be_written_is_a_defect_and_harms_no_other(st
 
 
 async def test_a_second_log_of_one_name_is_refused_at_start(store: AuditStore) -> None:
-    log = new_log(store)
+    slow = {"patience_s": 4.0, "deadline_s": PATIENT}  # a machine that stands still for seconds is no dead process
+    log = new_log(store, **slow)
     await log.open()
     with pytest.raises(Fenced, match=r"alive.*; give this one another audit\.writer"):
-        await new_log(store).open()
+        await new_log(store, **slow).open()
     assert (await log.append(entry(), b"")).number == 1
     await log.close()
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -29,7 +30,7 @@ from exchange.errors import (
     PolicyUnavailable,
     StoreUnavailable,
 )
-from tests.support.audit import KEYS, eventually
+from tests.support.audit import KEYS, eventually, new_log
 from tests.support.disclosure import AUDIT_KEYS, BUS, FIRM, PERSON_ID, STRANGER, ZHANG, City, city
 from tests.support.policies import CITY, ZONE, agreement, write
 from tests.support.stores import stores
@@ -261,10 +262,13 @@ VARIANTS = {
 
 
 async def test_no_answer_mixes_two_versions_while_policies_are_applied(city: City) -> None:
-    """Three policies in turn, as fast as they can be applied, under views that never pause."""
+    """Three policies in turn, each as soon as the one before was shown, under views that never pause."""
     shown: dict[str, set[Any]] = {}
-    watch = PolicyWatch(city.reader, interval_s=0.005)
+    views: Counter[str] = Counter()
+    watch = PolicyWatch(city.reader, interval_s=0.005, patience_s=60)
     city.disclosure._policy = watch
+    log = city.disclosure._audit = new_log(city.audit_store, "slow", deadline_s=60)
+    await log.open()
     await watch.look()
     task, applied = asyncio.create_task(watch.run()), 0
 
@@ -273,16 +277,19 @@ async def test_no_answer_mixes_two_versions_while_policies_are_applied(city: Cit
             document, view, receipt = await city.ask()
             verify_receipt(receipt, view.body, KEYS)
             shown.setdefault(view.policy, set()).add((frozenset(document["values"]), name(document)))
+            views[view.policy] += 1
 
     async def applying() -> None:
         nonlocal applied
         for fields, _ in list(VARIANTS.items()) * 4:
             city.apply(fields)
-            await asyncio.sleep(0.05)
+            version, before = city.bundle.version, views[city.bundle.version]
+            await eventually(lambda: views[version] > before, 60)  # noqa: B023  it is over when the loop goes on
             applied += 1
 
     await asyncio.gather(applying(), *(asking() for _ in range(4)))
     task.cancel()
+    await log.close()
     assert len(shown) >= 3
     assert all(len(found) == 1 for found in shown.values())  # one version, one answer
     for entry in city.entries():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
@@ -15,18 +17,30 @@ SMALL = 1 << 30  # bytes: only a file system that was made to be filled
 
 def full(here: Here, dice: Random) -> Struck:
     """Not a byte is left; then all of it is given back."""
-    data = _data(here)
-    filler = data / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (1 << 20, 1 << 12, 1):
-            try:
-                while file.write(bytes(size)) == size:
-                    pass
-            except OSError:  # ENOSPC; and what is left takes smaller pieces
-                continue
+    with filled(_data(here)):
         time.sleep(FULL)
-    filler.unlink()
     return "data", ()
+
+
+@contextmanager
+def filled(folder: Path) -> Iterator[Callable[[], None]]:
+    """Not a byte is left on the disk of this folder until the block ends; what it gets takes what came free again."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file:
+
+        def fill() -> None:
+            for size in (1 << 20, 1 << 12, 1):
+                try:
+                    while file.write(bytes(size)) == size:
+                        pass
+                except OSError:  # ENOSPC; and what is left takes smaller pieces
+                    continue
+
+        fill()
+        try:
+            yield fill
+        finally:
+            filler.unlink()
 
 
 def _data(here: Here) -> Path:

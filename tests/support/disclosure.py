@@ -91,7 +91,7 @@ class City:
 
     def __post_init__(self) -> None:
         self.store = self.stores.open()
-        self.log = new_log(self.audit_store)
+        self.log = new_log(self.audit_store, deadline_s=30.0)  # a busy machine is no fault
         self.apply()
         self.watch = PolicyWatch(self.reader, monotonic=lambda: self.monotonic)
         self.disclosure = Disclosure(self.watch, self.reader, self.log, BUS, AUDIT_KEYS, lambda: self.now)
