@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from exchange.contracts import Contract
 from exchange.errors import (
@@ -69,14 +70,18 @@ async def names(bus: Bus, citizen: str = CITIZEN) -> list[str]:
 
 def read_to_end(bus: Bus, registry: SchemaSource | None = None) -> None:
     """Materialise until every topic is read to its present end."""
-    ends = {
-        (topic, partition): end
-        for topic in bus.topics
+    with Running(bus.materialiser(registry=registry)):
+        until(lambda: read_all(bus, *bus.topics))
+
+
+def read_all(bus: Bus, *topics: str) -> bool:
+    """Whether these topics were read to their present end."""
+    return all(
+        bus.store_position(topic, partition) >= end
+        for topic in topics
         if (state := bus.broker.state(topic)) is not None
         for partition, (_, end) in state.bounds.items()
-    }
-    with Running(bus.materialiser(registry=registry)):
-        until(lambda: all(bus.store_position(*place) >= end for place, end in ends.items()))
+    )
 
 
 @pytest.mark.anyio
@@ -287,13 +292,34 @@ async def test_a_store_that_fails_is_tried_again_and_nothing_is_applied_twice(bu
     assert "n4" in (await names(bus))[0]
 
 
-def test_who_lost_a_partition_writes_nothing_more(bus: Bus) -> None:
+@pytest.mark.anyio
+async def test_who_lost_a_partition_writes_nothing_more_and_joins_again(bus: Bus) -> None:
     bus.say(PERSON.topic, bus.message("civil.person", person(), 1))
-    topic_id = bus.broker.state(PERSON.topic).id  # type: ignore[union-attr]
-    running = Running(bus.materialiser(owner="stalled"))
-    with pytest.raises(Fenced), running:
-        lose_the_partition(bus, running, topic_id)
-    assert bus.store_facets() == 1
+    with capture_logs() as logs, Running(bus.materialiser(owner="stalled")):
+        until(lambda: read_all(bus, PERSON.topic))
+        lose_the_partitions(bus)
+        bus.say(PERSON.topic, bus.message("civil.person", person(name="Wang"), 2))
+        until(lambda: read_all(bus, PERSON.topic))
+    assert [each["log_level"] for each in logs if "joins the consumer group again" in each["event"]] == ["warning"]
+    assert "Wang" in (await names(bus))[0]
+    assert lose_the_partitions(bus) == {4}, "taken by us, by another, by us again, and now"
+
+
+@pytest.mark.anyio
+async def test_who_loses_its_partitions_twice_in_a_minute_ends(bus: Bus) -> None:
+    bus.say(PERSON.topic, bus.message("civil.person", person(), 1))
+
+    def twice(running: Running) -> None:
+        until(lambda: read_all(bus, PERSON.topic))
+        for number, name in ((2, "Wang"), (3, "Zombie")):
+            lose_the_partitions(bus)
+            bus.say(PERSON.topic, bus.message("civil.person", person(name=name), number))
+            until(lambda: read_all(bus, PERSON.topic) or running.error is not None)
+        running.join()
+
+    with pytest.raises(Fenced), Running(bus.materialiser(owner="stalled")) as running:
+        twice(running)
+    assert "Wang" in (await names(bus))[0]
 
 
 class Forgetful:
@@ -328,12 +354,11 @@ def test_a_group_that_has_forgotten_us_is_joined_again_and_a_namesake_ends_us(bu
         running.join()
 
 
-def lose_the_partition(bus: Bus, running: Running, topic_id: str) -> None:
-    until(lambda: bus.store_facets() == 1)
-    for partition in range(4):  # another process takes over behind its back
-        bus.store.take(PERSON.topic, partition, "other", topic_id)
-    bus.say(PERSON.topic, bus.message("civil.person", person(name="Zombie"), 2))
-    running.join()
+def lose_the_partitions(bus: Bus) -> set[int]:
+    """Another process takes them over behind our back; their epochs."""
+    state = bus.broker.state(PERSON.topic)
+    assert state is not None
+    return {bus.store.take(PERSON.topic, partition, "other", state.id).epoch for partition in range(4)}
 
 
 def test_a_topic_that_is_not_the_same_stops_the_reader(bus: Bus, broker: FakeBroker) -> None:

@@ -20,7 +20,7 @@ from typing import TypeVar
 import structlog
 
 from exchange import metrics
-from exchange.errors import BrokerUnavailable, NameTaken, PolicyUnavailable, RegistryUnavailable, StoreUnavailable
+from exchange.errors import BrokerUnavailable, Fenced, PolicyUnavailable, RegistryUnavailable, StoreUnavailable
 from exchange.materialise.effects import Effects
 from exchange.records import Delivery, Facet, Reject, Watermark
 from exchange.store import Applied, Batch, Store
@@ -35,7 +35,7 @@ RETRY_SECONDS = 0.25
 REGISTRY_RETRY_SECONDS = 1.0
 LAG_SECONDS = 1.0
 HOUSEKEEPING_SECONDS = 3600.0
-REJOIN_SECONDS = 60.0  # a name that is taken twice within so long is another process's
+REJOIN_SECONDS = 60.0  # who loses its place twice within so long has a namesake, or a machine that is too slow
 
 
 class _Stopped(Exception):
@@ -117,7 +117,7 @@ class Materialiser:
         self._stopping.set()
 
     def run(self) -> None:
-        """Until `stop`; once. Raises OperatorError where a person must look: TopicChanged, Fenced."""
+        """Until `stop`; once. Raises OperatorError where a person must look: TopicChanged; Fenced, twice a minute."""
         try:
             with self._writer:
                 self._run()
@@ -127,10 +127,13 @@ class Materialiser:
     def _run(self) -> None:
         while not self._stopping.is_set():
             topics = self._patiently(self._topics)
-            if topics:
-                self._read(topics)
-            else:
-                self._stopping.wait(self._refresh)
+            try:
+                if topics:
+                    self._read(topics)
+                else:
+                    self._stopping.wait(self._refresh)
+            except Fenced as fenced:
+                self._join_again(fenced)
 
     # -- Assignments, called by the feed --
 
@@ -161,9 +164,6 @@ class Materialiser:
                     log.warning("broker unavailable", error=str(unavailable))
                     self._stopping.wait(RETRY_SECONDS)
                     continue
-                except NameTaken as taken:
-                    self._join_again(taken)
-                    return
                 self._gather(feed, deliveries)
                 if not deliveries or self._storing is None or self._storing.applied.done() or self._is_full():
                     self._store_next(feed)
@@ -183,16 +183,18 @@ class Materialiser:
             finally:
                 feed.close()
 
-    def _join_again(self, taken: NameTaken) -> None:
-        """A broker that was killed may remember an older session of this very process. Raises `taken` if it is not so.
+    def _join_again(self, fenced: Fenced) -> None:
+        """Begin anew where others have taken our place while we stood still. Raises `fenced` if it was so a minute ago.
 
-        Whoever it was that read meanwhile: what we still write is fenced by the epochs of the partitions.
+        Nothing is lost or written twice by it: what we held was not stored, and whatever was read meanwhile, and by
+        whom, the epochs of the partitions fence the older owner. A broker that was killed may also remember an older
+        session of this very process (NameTaken).
         """
         now = time.monotonic()
         if now - self._rejoined < REJOIN_SECONDS:
-            raise taken
+            raise fenced
         self._rejoined = now
-        log.warning("the consumer group takes this process for another of its name; it joins again")
+        log.warning("another process has this one's place; it joins the consumer group again", error=str(fenced))
 
     def _gather(self, feed: Feed, deliveries: Sequence[Delivery]) -> None:
         """Decode these and keep what they do with the partitions that are ours."""

@@ -32,7 +32,8 @@ def restart(here: Here, dice: Random) -> Struck:
 def freeze(here: Here, dice: Random) -> Struck:
     """SIGSTOP of the materialiser that reads a topic, past its session, then SIGCONT: what it still writes is fenced.
 
-    It may end, because it was fenced (78). On SQLite it may hold the write lock meanwhile, and then nobody goes on.
+    It joins again; fenced twice within a minute it ends (78). On SQLite it may hold the write lock meanwhile, and then
+    nobody goes on.
     """
     first = _reader(here) or dice.choice(["materialise-1", "materialise-2"])
     here.site.signal(first, signal.SIGSTOP)
