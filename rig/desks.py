@@ -91,8 +91,9 @@ class Desk:
     def predicted(self, number: int) -> list[Shown]:
         """The views that may be shown once everything was said and done: one, or several where two sources differ."""
         views: list[Shown] = [{}]
+        subject = code(number)
         for identity in self._oracle.identities():
-            if identity.code == code(number) and identity.contract in self._sees:
+            if identity.code == subject and identity.contract in self._sees:
                 stands = [each.payload for each in self._oracle.admitted(identity)] or [None]
                 views = [self._with(view, identity, payload) for view in views for payload in stands]
         return views
