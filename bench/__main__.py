@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import alike, databases, facets, files, verify, views, visible
+from bench import alike, databases, facets, files, members, verify, views, visible
 from bench.measuring import CannotMeasure, Measurement, machine, quiet
 from exchange.sqlite import dbapi2
 
-PARTS = ("facets", "sqlite", "views", "csv", "visible", "alike", "verify")
-ON_KAFKA, ON_POSTGRES = {"facets", "csv", "visible"}, {"facets", "views", "visible"}
+PARTS = ("facets", "sqlite", "memory", "processes", "views", "csv", "visible", "alike", "verify")
+ON_KAFKA = {"facets", "memory", "processes", "csv", "visible"}
+ON_POSTGRES = {"facets", "memory", "processes", "views", "visible"}
 
 
 def main() -> int:
@@ -52,10 +53,16 @@ def _measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any],
     found = []
     if "facets" in options.parts:
         _tell("topic -> durable facet, Kafka + PostgreSQL")
-        found.append(facets.on_kafka(kafka, postgres, options.records, options.rounds, _tell, profile=options.profile))
+        found += facets.on_kafka(kafka, postgres, options.records, options.rounds, _tell, profile=options.profile)
     if "sqlite" in options.parts:
         _tell("topic -> durable facet, SQLite")
         found.append(facets.on_sqlite(folder, options.records, options.rounds, _tell))
+    if "memory" in options.parts:
+        _tell("memory of a materialiser, Kafka + PostgreSQL")
+        found.append(members.of_memory(kafka, postgres, options.many, _tell))
+    if "processes" in options.parts:
+        _tell("two materialisers against one, Kafka + PostgreSQL")
+        found.append(members.of_processes(kafka, postgres, options.records, options.rounds, _tell))
     if "views" in options.parts:
         _tell("views, PostgreSQL")
         load = views.Load(options.seconds, options.in_flight, options.citizens)
@@ -108,6 +115,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("parts", nargs="*", metavar="|".join(PARTS), help="default: all of them")
     parser.add_argument(
         "--records", type=int, default=100_000, help="messages in a topic, rows of a file (default 100,000)"
+    )
+    parser.add_argument(
+        "--many", type=int, default=200_000, help="messages over which memory is watched (default 200,000)"
     )
     parser.add_argument("--citizens", type=int, default=5_000, help="with 8 facets each (default 5,000)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of asking or publishing, in a round (default 5)")

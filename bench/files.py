@@ -23,7 +23,7 @@ import fastavro
 from fastavro.validation import validate
 
 from bench.citizens import KEYS, contract, value
-from bench.facets import PARTITIONS, delete_topic
+from bench.materialising import PARTITIONS, delete_topic
 from bench.measuring import CannotMeasure, Measurement, Round, Side, interleaved
 from connectors.csv import CsvConnector, CsvSettings
 from exchange.clock import system_clock

@@ -8,7 +8,6 @@ checkpoint.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import timedelta
@@ -17,7 +16,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from bench.citizens import START
-from bench.measuring import CannotMeasure, Measurement, Round, Side, interleaved
+from bench.measuring import CannotMeasure, Measurement, Side, interleaved, timed
 from exchange.audit import AuditStore, Entry, PublicKeys, Sealer, Signer, verify_log
 from exchange.audit.entries import Line
 from exchange.audit.tables import entries as table
@@ -40,8 +39,8 @@ def of_log(folder: Path, entries: int, rounds: int, tell: Callable[[str], None])
         _write(store, signer, keys, left, entries)
         tell(f"  {entries:,} entries in groups of {GROUP}, {len(left.notes)} checkpoints")
         sides = [
-            Side("exchange", lambda: _timed(entries, lambda: _verify(store, left, keys))),
-            Side("sha256", lambda: _timed(entries, lambda: _hash(store))),
+            Side("exchange", lambda: timed("entries/s", entries, lambda: _verify(store, left, keys))),
+            Side("sha256", lambda: timed("entries/s", entries, lambda: _hash(store))),
         ]
         measured = interleaved(sides, rounds, tell)
     facts = {"entries": entries, "group": GROUP, "checkpoints": len(left.notes), "verified": True}
@@ -104,10 +103,3 @@ def _hash(store: AuditStore) -> None:
     with store.reading() as connection:
         for entry, answer in connection.execution_options(yield_per=1_000).execute(columns):
             hashlib.sha256(entry + answer).digest()
-
-
-def _timed(entries: int, work: Callable[[], None]) -> Round:
-    wall, used = time.perf_counter(), time.process_time()
-    work()
-    wall, used = time.perf_counter() - wall, time.process_time() - used
-    return {"entries/s": entries / wall, "cpu us": used / entries * 1e6}

@@ -8,7 +8,6 @@ its effect and the reader's position, which is asked for every two milliseconds.
 from __future__ import annotations
 
 import multiprocessing
-import secrets
 import signal
 import statistics
 import threading
@@ -20,18 +19,24 @@ from itertools import islice
 
 import psycopg
 
-from bench.citizens import KEYS, contract, messages
+from bench.citizens import messages
 from bench.databases import fresh_database
-from bench.facets import PARTITIONS, SCHEMA_ID, delete_topic
+from bench.materialising import (
+    PARTITIONS,
+    SCHEMA_ID,
+    contract_of_this_run,
+    delete_topic,
+    empty_store,
+    materialiser,
+)
 from bench.measuring import CannotMeasure, Measurement, Round, quiet
 from exchange.clock import system_clock
 from exchange.contracts import Contract
 from exchange.kafka import KafkaBroker
-from exchange.materialise import Effects, Materialiser
-from exchange.registry import StoreRegistry
 from exchange.store import Store
 from exchange.store.database import open_engine
 from exchange.topics import TopicSpec
+from exchange.wiring import spare_the_collector
 
 TICK = 0.01  # seconds between two batches
 LOOK = 0.002
@@ -52,13 +57,9 @@ def of_records(
 
 
 def _round(kafka: str, postgres: str, rate: int, seconds: float) -> Round:
-    said = contract("civil", f"resident{secrets.token_hex(4)}")
+    said = contract_of_this_run()
     with fresh_database(postgres) as url, closing(KafkaBroker(kafka)) as broker:
-        store = Store(open_engine(url), system_clock)
-        store.migrate()
-        if StoreRegistry(store.engine).register(said.registry_subject, said.schema_text) != SCHEMA_ID:
-            raise CannotMeasure("the schema has another id than the messages say")
-        store.close()
+        empty_store(url, said).close()
         broker.ensure(TopicSpec(said.topic, partitions=PARTITIONS))
         reader = multiprocessing.get_context("spawn").Process(target=_materialise, args=(kafka, url, said.topic))
         reader.start()
@@ -154,13 +155,7 @@ def _materialise(kafka: str, url: str, topic: str) -> None:
     quiet()
     store = Store(open_engine(url), system_clock)
     with closing(store), closing(KafkaBroker(kafka)) as broker:
-        materialiser = Materialiser(
-            broker,
-            store,
-            Effects(StoreRegistry(store.engine), KEYS, system_clock),
-            lambda: [topic],
-            group=f"bench-{secrets.token_hex(4)}",
-            owner="bench",
-        )
-        signal.signal(signal.SIGTERM, lambda *_: materialiser.stop())
-        materialiser.run()
+        running = materialiser(broker, store, topic)
+        signal.signal(signal.SIGTERM, lambda *_: running.stop())
+        spare_the_collector()
+        running.run()

@@ -5,6 +5,7 @@ Used by the three wiring places only (the CLI, the connector runner, the gateway
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Iterator
@@ -55,6 +56,17 @@ def open_store(settings: Settings, clock: Clock) -> Store:
     from exchange.store.database import open_engine
 
     return Store(open_engine(store_url(settings), settings.store.options), clock)
+
+
+def spare_the_collector() -> None:
+    """Let the cyclic collector leave alone what exists now, and look seldom at what comes.
+
+    Called when a process that handles rows by the thousand is about to begin. What a batch allocates is freed by
+    counting references; going through it all for nothing took a quarter of the time of each row.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
 
 
 def store_url(settings: Settings) -> str:

@@ -38,14 +38,16 @@ def test_bench_measures_both_sides_and_finds_them_equal(kafka_servers: str, post
     assert done.returncode == 0, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)
     assert document["machine"]["cores"] == os.cpu_count()
-    on_kafka, on_sqlite, views = document["measurements"]
+    on_kafka, ready, on_sqlite, views = document["measurements"]
     assert on_kafka["facts"]["same_facets_and_rejects"] is True
     assert on_kafka["facts"]["rejects"] > 0
     assert on_kafka["facts"]["facets"] < on_kafka["facts"]["messages"] == 1500
+    assert ready["facts"] == on_kafka["facts"]
     assert on_sqlite["facts"]["facets"] == on_kafka["facts"]["facets"]
     assert views["facts"]["same_answers"] is True
     assert [list(each["sides"]) for each in document["measurements"]] == [
         ["exchange", "obvious"],
+        ["exchange", "ready rows"],
         ["exchange", "ceiling"],
         ["exchange", "obvious"],
     ]
@@ -59,13 +61,16 @@ def test_bench_measures_both_sides_and_finds_them_equal(kafka_servers: str, post
 @pytest.mark.timeout(300)
 def test_the_other_parts_measure_too(kafka_servers: str, postgres_url: str) -> None:
     pytest.importorskip("cachetools", reason="uv's group bench is not installed; `make bench` installs it")
-    small = ["--rate", "200", "--pairs", "30", "--entries", "300"]
+    small = ["--rate", "200", "--pairs", "30", "--entries", "300", "--many", "1500"]
     done = bench(
-        "csv", "visible", "alike", "verify", *TINY, *small, "--json",
+        "memory", "processes", "csv", "visible", "alike", "verify", *TINY, *small, "--json",
         EXCHANGE_TEST_KAFKA=kafka_servers, EXCHANGE_TEST_POSTGRES=postgres_url,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    files, visible, *alike, verify = json.loads(done.stdout)["measurements"]
+    memory, processes, files, visible, *alike, verify = json.loads(done.stdout)["measurements"]
+    assert memory["sides"]["exchange"]["growth"]["median"] >= 1
+    assert memory["facts"]["warm_after"] == 750
+    assert processes["facts"]["least_share"] > 0.3
     assert files["facts"]["rows"] == 1500
     assert visible["ratio"] is None
     assert [each["facts"]["same_status_size"] for each in alike] == [True] * 4
