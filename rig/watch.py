@@ -12,6 +12,7 @@ from threading import Event
 
 EVERY = 0.5  # seconds between two looks
 LONG_ENOUGH = 60.0  # seconds that a life must last for its growth to say anything
+LISTEN = "0A"  # a socket's state
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -27,9 +28,14 @@ class Held:
 
 @dataclass(slots=True)
 class Life:
-    """One process from its start to its end: when (monotonic seconds) it held what."""
+    """One process from when it serves to its end: when (monotonic seconds) it held what.
+
+    A process that is starting holds next to nothing, and on a busy machine that lasts half a minute: what it takes then
+    is no growth.
+    """
 
     name: str
+    serves: bool = False
     looks: list[tuple[float, Held]] = field(default_factory=list)
 
     @property
@@ -69,13 +75,15 @@ class Watch:
         now = time.monotonic()
         for name, pid in self._pids().items():
             with suppress(OSError, ValueError, StopIteration):  # it has just ended
-                held = _held(pid)
-                self._lives.setdefault(pid, Life(name)).looks.append((now, held))
+                life = self._lives.setdefault(pid, Life(name))
+                life.serves = life.serves or _listens(pid)
+                if life.serves:
+                    life.looks.append((now, _held(pid)))
 
     def most(self) -> dict[str, dict[str, float]]:
         """By process name, the most that any life of it held at its end."""
         found: dict[str, dict[str, float]] = {}
-        for life in self._lives.values():
+        for life in self._served():
             most = found.setdefault(life.name, dict.fromkeys(("mib", "descriptors", "threads"), 0.0))
             for what, value in asdict(life.looks[-1][1]).items():
                 most[what] = max(most[what], round(value, 1))
@@ -83,7 +91,30 @@ class Watch:
 
     def growth(self) -> list[tuple[str, Held]]:
         """Of every life that lasted long enough."""
-        return [(life.name, life.growth) for life in self._lives.values() if life.seconds >= LONG_ENOUGH]
+        return [(life.name, life.growth) for life in self._served() if life.seconds >= LONG_ENOUGH]
+
+    def _served(self) -> list[Life]:
+        return [life for life in self._lives.values() if life.looks]
+
+
+def _listens(pid: int) -> bool:
+    """Whether it has opened its port: that of its metrics, if it has no other."""
+    tables = [Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    listening = {f"socket:[{inode}]" for table in tables for inode in map(_listener, table) if inode}
+    return any(_link(each) in listening for each in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def _listener(line: str) -> str | None:
+    """The inode of a line's socket, if that listens."""
+    columns = line.split()
+    return columns[9] if columns[3] == LISTEN else None
+
+
+def _link(descriptor: Path) -> str:
+    try:
+        return os.readlink(descriptor)
+    except FileNotFoundError:  # closed meanwhile
+        return ""
 
 
 def _held(pid: int) -> Held:

@@ -32,6 +32,7 @@ from rig.offices import PENALTY, TABLE, penalty
 from rig.oracle import Oracle, Statement, admitted
 from rig.tables import Effect, Facet, Reject
 from rig.topics import Away, Message, SqliteTopics
+from rig.watch import Watch
 from tests.support.services import skip_or_fail
 
 ROOT = Path(__file__).parent.parent
@@ -194,6 +195,38 @@ def test_poison_delays_what_it_holds_up_until_it_is_set_aside() -> None:
 def test_a_file_of_topics_that_cannot_be_written_is_away(tmp_path: Path) -> None:
     with pytest.raises(Away):
         SqliteTopics(tmp_path / "topics.db").append([message(0, 1)])
+
+
+GROWING = """
+import os, socket, sys
+held = []
+for line in sys.stdin:
+    held.append(socket.create_server(("127.0.0.1", 0)) if not held else None)
+    held += [os.open("/dev/null", os.O_RDONLY) for _ in range(40)]
+    print("done", flush=True)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="Linux tells what a process holds")
+def test_what_a_process_takes_until_it_serves_is_no_growth_and_what_it_takes_later_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rig.watch.LONG_ENOUGH", 0.0)
+    with subprocess.Popen([sys.executable, "-c", GROWING], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        watch, grown = Watch(lambda: {"gateway-1": child.pid}), []
+        for _ in range(2):
+            watch.look()
+            watch.look()
+            grown += [(name, held.descriptors) for name, held in watch.growth()]
+            child.stdin.write(b"more\n")
+            child.stdin.flush()
+            assert child.stdout.readline() == b"done\n"
+        watch.look()
+        grown += [(name, held.descriptors) for name, held in watch.growth()]
+        child.stdin.close()
+    assert grown == [("gateway-1", 0), ("gateway-1", 40)]  # nothing is said of it before it serves
 
 
 def test_a_finding_is_of_something() -> None:
