@@ -7,19 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exchange.contracts import Contract, load_catalogue
 from exchange.contracts.compiled import Unpacked
 from exchange.errors import Rejected
 from exchange.subjects import Subject
-from tests.support.contract_values import SCALARS, Typed
+from tests.support.contract_values import flat_types, relaxed
 from tests.support.contracts import CITIZEN, HEAD, contract, field, zigzag
 
 ODD = [b"\x80" * 11, b"\x80\0", b"\xff" * 9 + b"\x01", b"\xff" * 9 + b"\x02", b"\0"]  # of numbers, longer than need be
-
-relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 ROOT = Path(__file__).parent.parent
 
@@ -45,17 +43,6 @@ VERSIONS = [
     {"type": "long", "logicalType": "timestamp-millis"},
     {"type": "long", "logicalType": "timestamp-micros"},
 ]
-
-
-@st.composite
-def flat_types(draw: st.DrawFn, name: str) -> Typed:
-    make, values = draw(st.sampled_from(SCALARS))
-    match draw(st.sampled_from(["required", "null first", "null last"])):
-        case "null first":
-            return Typed(["null", make(name)], st.none() | values)
-        case "null last":
-            return Typed([make(name), "null"], st.none() | values)
-    return Typed(make(name), values)
 
 
 @st.composite

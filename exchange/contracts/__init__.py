@@ -9,6 +9,7 @@ In reading order:
     schema         reads the types; terms reads the `exchange` property
     compatibility  what a newer version breaks
     compiled       the fast way from a datum to JSON: code made for one schema, with the nodes as its reference
+    packing        the fast way from native values to a datum, with the nodes and fastavro as its reference
     contract       Contract: check, encode, decode, unpack, from_json, to_json, breaks
     catalogue      contracts as files: load, load_catalogue
 
@@ -20,6 +21,7 @@ lengths, and has no limit.
 from exchange.contracts.catalogue import Catalogue, load, load_catalogue
 from exchange.contracts.compiled import Unpack
 from exchange.contracts.contract import Contract, Field
+from exchange.contracts.packing import Packed
 from exchange.contracts.terms import Sharing
 from exchange.contracts.wire import FRAME_BYTES, MAX_VALUE_BYTES, frame, unframe
 
@@ -29,6 +31,7 @@ __all__ = [
     "Catalogue",
     "Contract",
     "Field",
+    "Packed",
     "Sharing",
     "Unpack",
     "frame",

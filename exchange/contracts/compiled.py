@@ -49,7 +49,7 @@ def unpacker(record: RecordNode, terms: Terms) -> Unpack | None:
 
     It raises any exception for what it does not take.
     """
-    if terms.sharing == "withheld" or any(not _served(member.node) for member in record.members):
+    if terms.sharing == "withheld" or any(not is_served(member.node) for member in record.members):
         return None
     names = {member.name: f"f{number}" for number, member in enumerate(record.members)}
     bound: dict[str, Any] = {}
@@ -78,7 +78,8 @@ def unpacker(record: RecordNode, terms: Terms) -> Unpack | None:
     return made
 
 
-def _served(node: Node) -> bool:
+def is_served(node: Node) -> bool:
+    """Whether code is made for values of this type: it holds one value, or null."""
     return node.weight == 1 and not node.unfolds
 
 

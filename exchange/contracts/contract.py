@@ -21,6 +21,7 @@ from exchange.contracts.containers import Member, RecordNode
 from exchange.contracts.logical import Day, Timestamp
 from exchange.contracts.node import within
 from exchange.contracts.nullable import Nullable, Sealed
+from exchange.contracts.packing import Packer, packer
 from exchange.contracts.problems import Problems, read_json
 from exchange.contracts.schema import FIELD_NAME, MAX_NAME, read_record
 from exchange.contracts.terms import SEALED_LEVEL, Sharing, Terms, read_terms
@@ -78,6 +79,7 @@ class Contract:
     record_node: RecordNode = field(repr=False)
     _version: Callable[[Any], int] = field(repr=False)  # the version field's value as a number
     _unpacker: Callable[[], Unpack | None] = field(repr=False)  # makes the fast way, once
+    _packer: Callable[[Callable[[str], bool]], Packer | None] = field(repr=False)
     _writer: Any = field(repr=False)  # the schema as fastavro keeps it
 
     @classmethod
@@ -129,6 +131,14 @@ class Contract:
         if datum.tell() > MAX_DATUM_BYTES:
             raise Rejected("the record takes more than 1 MiB")
         return datum.getvalue()
+
+    def packer(self, is_normal: Callable[[str], bool]) -> Packer | None:
+        """What `check` and `encode` give, in one pass, for values whose texts are `is_normal`; see contracts.packing.
+
+        None where no code is made for this schema. What the function does not take, for whatever reason, it raises:
+        `check` and `encode` have the last word on it.
+        """
+        return self._packer(is_normal)
 
     def decode(self, datum: bytes) -> Record:
         """The record that a datum of this very schema holds. The bytes may come from anybody.
@@ -258,6 +268,7 @@ def _build(schema: Any, problems: Problems) -> Contract | None:
         _version=_numbering(record, terms.version_field),
         # Made when it is first asked for: most processes load every contract and unpack no record.
         _unpacker=cache(partial(unpacker, node, terms)),
+        _packer=partial(packer, node, terms),
         _writer=writer,
     )
 

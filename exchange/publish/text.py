@@ -25,7 +25,7 @@ _EITHER = re.compile("[\u2022\u2027\u2219\u22c5\u2e80-\u2fdf\u30fb\uff65]")
 
 def normal(text: str) -> str:
     """The one spelling of `text`. Applying it twice changes nothing more."""
-    if _is_normal(text):
+    if is_normal(text):
         return text
     text = _RADICAL.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
     return _DOT.sub("\u00b7", unicodedata.normalize("NFC", text))
@@ -39,7 +39,7 @@ def normal_value(value: Mapping[str, Any]) -> Mapping[str, Any]:
             texts.append(part)
         elif isinstance(part, list | tuple | dict):
             nested = True
-    if not nested and _is_normal("".join(texts)):  # one look at all texts: most records need no more
+    if not nested and is_normal("".join(texts)):  # one look at all texts: most records need no more
         return value
     return {name: _normal_part(part) for name, part in value.items()}
 
@@ -54,6 +54,6 @@ def _normal_part(value: Any) -> Any:
     return value
 
 
-def _is_normal(text: str) -> bool:
+def is_normal(text: str) -> bool:
     """Whether there is nothing to do; may say no where there is nothing to do either."""
     return text.isascii() or (_EITHER.search(text) is None and unicodedata.is_normalized("NFC", text))

@@ -8,9 +8,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from tests.support.contracts import field
+
+relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 
@@ -63,6 +66,18 @@ class Typed:
 
     schema: Any
     values: st.SearchStrategy[Any]
+
+
+@st.composite
+def flat_types(draw: st.DrawFn, name: str) -> Typed:
+    """Types without arrays, maps and nested records."""
+    make, values = draw(st.sampled_from(SCALARS))
+    match draw(st.sampled_from(["required", "null first", "null last"])):
+        case "null first":
+            return Typed(["null", make(name)], st.none() | values)
+        case "null last":
+            return Typed([make(name), "null"], st.none() | values)
+    return Typed(make(name), values)
 
 
 @st.composite
