@@ -7,11 +7,12 @@ read: it stays at its department.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from connectors.config import DeletedWhen, FieldSettings, Instance
-from connectors.values import Convert, constant, converter
+from connectors.values import MARKS, Converter, constant, converter
 from exchange.contracts import Contract, Field
 from exchange.errors import Rejected, SettingWrong, SourceRefused
 
@@ -39,7 +40,7 @@ class FieldMapping:
         self.contract = contract
         self.sealed = [name for name in settings.mapping if contract.fields[name].level == SEALED]
         self._deleted_when = settings.deleted_when
-        self._columns: list[tuple[Field, FieldSettings, bool, Convert]] = []  # with whether the file names the column
+        self._columns: list[tuple[Field, FieldSettings, bool, Converter]] = []  # with whether the file names the column
         self._constants: dict[str, Any] = {}
         for field in contract.fields.values():
             if field.level == SEALED:
@@ -64,7 +65,7 @@ class FieldMapping:
         Raises SourceRefused, naming column and positions, if a column is missing or a name stands for two columns.
         """
         finder = _Finder(header, width, where)
-        fields: list[tuple[str, int, Convert]] = []
+        fields: list[tuple[str, int, Converter]] = []
         for field, said, mentioned, convert in self._columns:
             at = finder.find(said.column, optional=not mentioned)
             if at is not None:
@@ -85,7 +86,7 @@ class Columns:
 
     def __init__(
         self,
-        fields: Sequence[tuple[str, int, Convert]],
+        fields: Sequence[tuple[str, int, Converter]],
         constants: dict[str, Any],
         deleted: tuple[int, DeletedWhen] | None,
         contract: Contract,
@@ -113,13 +114,20 @@ class Columns:
 
     def read(self, cells: Sequence[Any]) -> dict[str, Any]:
         """The native values of a row, by field. Raises Rejected naming the field; see `remains`."""
+        try:
+            return self._made(cells)
+        except Exception:  # noqa: BLE001  whatever is wrong, the plain way finds it and says where
+            return self.read_plainly(cells)
+
+    def read_plainly(self, cells: Sequence[Any]) -> dict[str, Any]:
+        """`read` without the code that is made for the mapping, which gives the same: its reference."""
         value = self._constants.copy()
         name = ""
         try:
             for name, at, convert in self._fields:
-                value[name] = convert(cells[at])
+                value[name] = convert.read(cells[at])
         except Rejected as rejected:
-            raise Rejected(rejected.reason, name) from None
+            raise Rejected(rejected.reason, rejected.field or name) from None
         return value
 
     def remains(self, cells: Sequence[Any]) -> dict[str, Any]:
@@ -130,14 +138,49 @@ class Columns:
         """The fields of subject and record key alone, as far as the row has them; as they stand if need be."""
         return self._key_constants | self._remains(cells, self._key_fields)
 
+    @cached_property
+    def _made(self) -> Callable[[Sequence[Any]], dict[str, Any]]:
+        """Code for this mapping: what `read_plainly` does, without a call for each column of text.
+
+        It raises any exception for what the other has to judge.
+        """
+        bound: dict[str, Any] = {"marks": MARKS}
+        lines, members = [], []
+        for number, (name, value) in enumerate(self._constants.items()):
+            bound[f"c{number}"] = value
+            members.append(f"{name!r}: c{number}")
+        for number, (name, at, convert) in enumerate(self._fields):
+            bound |= {f"read{number}": convert.read, f"nulls{number}": convert.nulls, f"typed{number}": convert.typed}
+            members.append(f"{name!r}: v{number}")
+            if not convert.direct:
+                lines.append(f"v{number} = read{number}(cells[{at}])")
+                continue
+            trim, typed = (
+                ".strip()" if convert.trim else "",
+                "text" if convert.typed is None else f"typed{number}(text)",
+            )
+            lines += [
+                f"text = cells[{at}]",
+                f"if type(text) is not str: v{number} = read{number}(text)",
+                "else:",
+                f"    text = text{trim}",
+                f"    if text in nulls{number}: v{number} = None",
+                f"    elif text and text[0] in marks: v{number} = read{number}(text)",
+                f"    else: v{number} = {typed}",
+            ]
+        source = "\n    ".join(["def read(cells):", *lines, f"return {{{', '.join(members)}}}"])
+        exec(compile(source, "<mapping>", "exec"), bound)  # noqa: S102 made of checked names and our own lines
+        made: Callable[[Sequence[Any]], dict[str, Any]] = bound["read"]
+        return made
+
     @staticmethod
-    def _remains(cells: Sequence[Any], fields: Sequence[tuple[str, int, Convert]]) -> dict[str, Any]:
+    def _remains(cells: Sequence[Any], fields: Sequence[tuple[str, int, Converter]]) -> dict[str, Any]:
         value = {}
         for name, at, convert in fields:
             if at >= len(cells):
                 continue
             try:
-                value[name] = convert(cells[at])
+                value[name] = convert.read(cells[at])
             except Rejected:
                 value[name] = cells[at]
         return value

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -31,11 +32,20 @@ _NEEDED = {
     "time": {"H", "M"},
     "timestamp": {"Y", "m", "d"},
 }
+_OUTSIDE = "a time outside the years 1 to 9999"
 _QUIET_DAYS_KEPT = 50_000
+_DAYS_KEPT = 1 << 14
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII).fullmatch
 _ISO_TIME = {
     mark: re.compile(rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}{mark}[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}", re.ASCII).fullmatch
     for mark in " T"
+}
+
+_ISO_PARTS = {
+    "%Y-%m-%d": "[0-9]{4}-[0-9]{2}-[0-9]{2}",
+    "%H:%M:%S": "[0-9]{2}:[0-9]{2}:[0-9]{2}",
+    ".%f": r"\.(?:[0-9]{3}|[0-9]{6})",
+    "%z": "(?:Z|[+-](?:[01][0-9]|2[0-3]):?[0-5][0-9])",
 }
 
 # Reads the text of one form: a date, a time, or a datetime with or without zone. None if the text has another form;
@@ -81,6 +91,9 @@ def _iso(
 def reader(kind: str, forms: Sequence[str]) -> Callable[[str], Any]:
     """A reader that takes any of these forms, the first that fits. It raises Rejected showing the forms."""
     parsers = [parser(kind, form) for form in forms]
+    quick = _quick(kind, forms)
+    if quick is not None:
+        parsers.insert(0, quick)
     expected = f"a {kind.replace('timestamp', 'time')} in the form {' or '.join(forms)} expected"
 
     def read(text: str) -> Any:
@@ -89,11 +102,41 @@ def reader(kind: str, forms: Sequence[str]) -> Callable[[str], Any]:
                 found = parse(text)
             except ValueError:
                 raise Rejected(f"no such {'time' if kind != 'date' else 'date'}; {expected}") from None
+            except OverflowError:
+                raise Rejected(_OUTSIDE) from None
             if found is not None:
                 return found
         raise Rejected(expected)
 
-    return read
+    # Dates come again and again: a birth, the day of a change. Times of day and instants seldom do.
+    return lru_cache(_DAYS_KEPT)(read) if kind == "date" else read
+
+
+def _quick(kind: str, forms: Sequence[str]) -> Parse | None:
+    """One look instead of one for each form, where all forms are ISO's and so never fit the same text.
+
+    It takes whole numbers only; what it does not take, the parsers of the forms may.
+    """
+    if kind != "timestamp":
+        return None
+    iso = [_iso_pattern(form) for form in forms]
+    if None in iso:
+        return None
+    whole = re.compile("|".join(str(pattern) for pattern in iso), re.ASCII).fullmatch
+
+    def parse(text: str) -> Any:
+        if not whole(text):
+            return None
+        moment = datetime.fromisoformat(text)
+        return moment if moment.tzinfo is None or moment.tzinfo is UTC else moment.astimezone(UTC)
+
+    return parse
+
+
+def _iso_pattern(form: str) -> str | None:
+    """A pattern of what datetime.fromisoformat reads as the form says; None if the form is not one of ISO's."""
+    found = re.fullmatch(r"(%Y-%m-%d)([ T])(%H:%M:%S)(\.%f)?(%z)?", form)
+    return None if found is None else "".join(_ISO_PARTS.get(part, part) for part in found.groups("") if part)
 
 
 class Zone:
@@ -108,6 +151,14 @@ class Zone:
 
         Raises Rejected for a local time that was skipped or shown twice; `lenient` takes the first of the two instead.
         """
+        if moment.tzinfo is UTC:
+            return moment
+        try:
+            return self._instant(moment, lenient)
+        except OverflowError:
+            raise Rejected(_OUTSIDE) from None
+
+    def _instant(self, moment: datetime, lenient: bool) -> datetime:
         if moment.tzinfo is not None:
             return moment.astimezone(UTC)
         if self._zone is None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from connectors.config import FieldSettings, Formats, Instance
@@ -21,18 +21,34 @@ from exchange.errors import Rejected, SettingWrong
 
 Convert = Callable[[Any], Any]
 
+
+class Converter(NamedTuple):
+    """How a field is read. `read` takes whatever a source gives, and is all that is needed.
+
+    Where `direct`, a text that does not begin with one of MARKS (its ends cut off if `trim`) is null if it is one of
+    `nulls`, else what `typed` makes of it; without `typed` it is the value itself.
+    """
+
+    read: Convert
+    direct: bool = False
+    trim: bool = True
+    nulls: frozenset[str] = frozenset()
+    typed: Convert | None = None
+
+
 FLOAT_DIGITS = 15  # as many decimal digits as every double keeps (IEEE 754 binary64, DBL_DIG)
+_LONG_NUMBER = 20
 _INTEGER = re.compile(r"[+-]?[0-9]{1,38}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?[0-9]{1,76}(?:\.[0-9]{1,76})?", re.ASCII)
 _FLOAT = re.compile(r"[+-]?[0-9]{1,76}(?:\.[0-9]{1,76})?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 _FORMULA = re.compile(r'="(.*)"', re.DOTALL)
 _GUARDED = re.compile(r"'([0-9A-Za-z.+-]+)", re.ASCII)
 _UNCHANGED = "__debezium_unavailable_value"  # Debezium's unavailable.value.placeholder, unless it is set
-_MARKS = "='_"  # how a text begins that `unwrap` has to see
+MARKS = "='_"  # how a text begins that `unwrap` has to see
 _ZERO_DATE = re.compile(r"0000-00-00(?:[ T]00:00:00(?:\.0+)?)?", re.ASCII)
 
 
-def converter(field: Field, said: FieldSettings, settings: Instance, contract: Contract) -> Convert:
+def converter(field: Field, said: FieldSettings, settings: Instance, contract: Contract) -> Converter:
     """The converter of one field: takes a text or a value of a database driver, gives a native value or None.
 
     Raises SettingWrong for a setting that does not fit the field's type.
@@ -43,20 +59,20 @@ def converter(field: Field, said: FieldSettings, settings: Instance, contract: C
         nulls |= {""}
     values = _mapped(field, said)
     if values is not None:
-        return _closed_list(values, nulls, convert, keep=said.other_values == "keep", trim=settings.trim)
+        return Converter(_closed_list(values, nulls, convert, keep=said.other_values == "keep", trim=settings.trim))
     plain, trim = convert is _plain, settings.trim
 
     def read(given: Any) -> Any:
         if type(given) is not str:
             return None if given is None else convert(given)
         text = given.strip() if trim else given
-        if text and text[0] in _MARKS:
+        if text and text[0] in MARKS:
             text = unwrap(text)
         if text in nulls:
             return None
         return text if plain else convert(text)
 
-    return read
+    return Converter(read, True, trim, nulls, None if plain else convert)
 
 
 def _closed_list(
@@ -161,7 +177,7 @@ def _integer(said: FieldSettings) -> Convert:
     def read(given: Any) -> Any:
         if type(given) is str:
             text = given if thousands is None else _ungrouped(given, thousands, ".")
-            if _INTEGER.fullmatch(text):
+            if (text.isdigit() and text.isascii() and len(text) < _LONG_NUMBER) or _INTEGER.fullmatch(text):
                 return int(text)
             raise Rejected("a whole number expected")
         if isinstance(given, Decimal) and given.is_finite() and given == given.to_integral_value():
@@ -204,7 +220,7 @@ def _float(given: Any) -> Any:
 def _date(field: Field, read: Callable[[str], Any]) -> Convert:
     def convert(given: Any) -> Any:
         if type(given) is str:
-            return _zero(field) if _ZERO_DATE.fullmatch(given) else read(given)
+            return _zero(field) if given[:4] == "0000" and _ZERO_DATE.fullmatch(given) else read(given)
         if isinstance(given, datetime):
             if given.tzinfo is not None or given.time() != time(0):
                 raise Rejected("a date expected, a time found")
@@ -221,7 +237,7 @@ def _time(read: Callable[[str], Any]) -> Convert:
 def _timestamp(field: Field, read: Callable[[str], Any], zone: Zone) -> Convert:
     def convert(given: Any) -> Any:
         if type(given) is str:
-            if _ZERO_DATE.fullmatch(given):
+            if given[:4] == "0000" and _ZERO_DATE.fullmatch(given):
                 return _zero(field)
             given = read(given)
         if isinstance(given, datetime):
@@ -256,7 +272,7 @@ def _nested(given: Any, field: Field, contract: Contract) -> Any:
             given = json.loads(given)
         except (ValueError, RecursionError):
             raise Rejected(f"JSON of a {field.type} expected") from None
-    return contract.from_json({field.name: given})[field.name]
+    return contract.parse_field(field.name, given)
 
 
 # -- settings --
@@ -289,7 +305,7 @@ def _as_word(given: Any, trim: bool) -> str:
     """A value as a word of the value mapping: true and false for a driver's booleans, digits for whole numbers."""
     if type(given) is str:
         text = given.strip() if trim else given
-        return unwrap(text) if text and text[0] in _MARKS else text
+        return unwrap(text) if text and text[0] in MARKS else text
     if isinstance(given, bool):
         return "true" if given else "false"
     if isinstance(given, Decimal) and given.is_finite() and given == given.to_integral_value():

@@ -209,3 +209,11 @@ def test_level_4_never_leaves_not_even_in_a_reject(desk: Desk) -> None:
     assert payloads[1] is None  # a line that cannot be divided may hold it anywhere
     findings = desk.connector(SEALED, mapping={"note": "note"}).check()
     assert any(found.subject == "note" and "level 4" in found.text for found in findings)
+
+
+def test_a_list_is_read_from_json_in_a_contract_that_has_other_fields_too(desk: Desk) -> None:
+    cells = ["[1, 2]", "", '["1"]', "[1,"]
+    assert values(desk, ["null", {"type": "array", "items": "int"}], cells) == [
+        [1, 2], None, "a whole number expected, a string found", "JSON of a array expected"
+    ]  # fmt: skip
+    assert [row.rejected.field for row in desk.rows(desk.bench.contract) if row.rejected] == ["x[0]", "x"]
