@@ -84,8 +84,8 @@ def _publish(folder: Path, kafka: str, rows: int) -> Round:
         with closing(publishing):
             wall, used = time.perf_counter(), time.process_time()
             reading = publishing.reading()
-            for batch in connector.read(publishing.position):
-                reading.take(batch)
+            for batch in reading.follow(connector.read(publishing.position)):
+                connector.ack(batch.position)
             figures = _figures(rows, wall, used)
         delete_topic(kafka, said.topic)
     if reading.outcome.published != rows:

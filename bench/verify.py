@@ -23,6 +23,7 @@ from exchange.audit.tables import entries as table
 from exchange.audit.writer import Writer
 from exchange.clock import system_clock
 from exchange.records import Message
+from exchange.topics import Publisher
 
 ORIGIN = "exchange.invalid/audit"
 GROUP = 16  # entries committed together
@@ -47,7 +48,7 @@ def of_log(folder: Path, entries: int, rounds: int, tell: Callable[[str], None])
     return Measurement("audit verify, SQLite; ceiling: sha256 of what is read", "entries/s", measured, facts)
 
 
-class _Left:
+class _Left(Publisher):
     """The topic of checkpoints."""
 
     def __init__(self) -> None:

@@ -100,6 +100,7 @@ class Columns:
         self._key_fields = [each for each in fields if each[0] in keys]
         self._key_constants = {name: value for name, value in constants.items() if name in keys}
         self.bound = [(name, at) for name, at, _ in fields]
+        self.may_delete = deleted is not None
 
     @property
     def used(self) -> list[int]:

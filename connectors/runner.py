@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -102,9 +103,12 @@ class Runner:
     def _read(self) -> Outcome:
         reading: Reading | None = None  # a poll that meets a source that is not ready is none
         try:
-            for batch in self._connector.read(self._publishing.position):
-                reading = reading or self._publishing.reading()
-                reading.take(batch)
+            batches = self._connector.read(self._publishing.position)
+            first = next(batches, None)
+            if first is None:
+                return Outcome()
+            reading = self._publishing.reading()
+            for batch in reading.follow(chain([first], batches)):
                 self._connector.ack(batch.position)
                 for note in batch.notes:
                     self._report.note(note)
@@ -118,8 +122,6 @@ class Runner:
                     reading.close(note)
                 self._report.reading(reading.outcome, None, note)
             raise
-        if reading is None:
-            return Outcome()
         reading.close("stopped")
         self._report.reading(reading.outcome, reading.as_of, None if reading.complete else "stopped")
         return reading.outcome

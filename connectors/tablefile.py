@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -16,11 +15,10 @@ from connectors.files import Found
 from connectors.mapping import Columns, FieldMapping, same_name
 from connectors.textfile import Survey, lines
 from exchange.errors import Rejected, SourceRefused
-from exchange.publish import Row
+from exchange.publish import Row, Unread
 from exchange.publish.encoding import digest
 
 _SEPARATOR = re.compile(r"\ufeff*\"?sep=(.)\"?[\r\n]*", re.IGNORECASE)
-_NOTHING: Mapping[str, Any] = {}
 _WIDTH_SAMPLE = 200  # records from which the number of columns is taken where no header says it
 
 
@@ -47,7 +45,9 @@ class TableFile:
         self, file: Found, survey: Survey, form: Form, mapping: FieldMapping, start: Beginning | None = None
     ) -> None:
         self.file = file
+        self._modified = file.modified
         self._survey = survey
+        self.read_by = form.read_by
         self._form = form
         self._start = start
         self._encoding = start.encoding if start is not None and start.encoding else survey.encoding
@@ -59,6 +59,7 @@ class TableFile:
         except BaseException:
             self._handle.close()
             raise
+        self._last_name = self._header[-1] if self._header else None
         self.offset = place.offset
         self._last = place  # in front of the record that was read last
         self._records = self._new_records(place)
@@ -70,16 +71,19 @@ class TableFile:
         named = "columns by position" if self._header is None else f"{self._width} columns"
         return f"{self._encoding}, {named}, {len(self._columns.bound)} fields mapped"
 
-    def batches(self) -> Iterator[list[Row]]:
+    def batches(self) -> Iterator[list[Row | Unread]]:
         """The rows, so many at a time; `offset` and `reached` stand behind the batch that was given last."""
-        size, rows = self._form.batch, []
+        size, make = self._form.batch, self._row
+        rows: list[Row | Unread] = []
+        record = None
         for record in self._records:
-            rows.append(self._row(record))
-            self._last = Place(record.begin, record.line - 1, record.number - 1)
-            self.offset = record.end
+            rows.append(make(record))
             if len(rows) == size:
+                self._read_to(record)
                 yield rows
                 rows = []
+        if record is not None:
+            self._read_to(record)
         self.offset = self._survey.size
         if rows:
             yield rows
@@ -148,50 +152,62 @@ class TableFile:
         dialect = Dialect(self._form.delimiter, self._form.quote, self._encoding)
         return Records(lines(self._handle, self._encoding, place.offset, self.file.name), dialect, place)
 
+    def _read_to(self, record: Cells) -> None:
+        self._last = Place(record.begin, record.line - 1, record.number - 1)
+        self.offset = record.end
+
     # -- rows --
 
-    def _row(self, record: Cells) -> Row:
-        where = f"{self.file.name} line {record.line} (record {record.number})"
-        place = f"{self._root}:{record.line}"
-        cells, columns, modified = record.cells, self._columns, self.file.modified
+    def _row(self, record: Cells) -> Row | Unread:
+        cells, columns, modified = record.cells, self._columns, self._modified
         if record.rejected is not None:
-            value = columns.keys(cells)
-            return Row(value, where, place, record.rejected, event_time=modified, line=record.text)
+            value, place = columns.keys(cells), self._place(record)
+            return Row(value, self._where(record), place, record.rejected, event_time=modified, line=record.text)
         if cells[0][:1] == "\ufeff":  # where two exports were joined
-            cells = [cells[0].lstrip("\ufeff"), *cells[1:]]
-        if self._header is not None and cells[-1] == self._header[-1] and self._is_header(cells):
+            record.cells = cells = [cells[0].lstrip("\ufeff"), *cells[1:]]
+        if cells[-1] == self._last_name and self._is_header(cells):
             rejected = Rejected("a second header line in the middle of the file")
-            return Row({}, where, place, rejected, event_time=modified, line=list(cells))
-        if columns.deleted(cells):
-            return Row(columns.remains(cells), where, place, deleted=True, event_time=modified)
-        if self._form.read_by:
-            raw = digest(self._form.read_by, "\x1f".join(cells).encode("utf-8", "surrogateescape"))
-            return Row(_NOTHING, where, event_time=modified, unread=_Record(raw, cells, columns, where, modified))
-        return _read(cells, columns, where, modified, place=place)
+            return Row({}, self._where(record), self._place(record), rejected, event_time=modified, line=list(cells))
+        if columns.may_delete and columns.deleted(cells):
+            value, place = columns.remains(cells), self._place(record)
+            return Row(value, self._where(record), place, deleted=True, event_time=modified)
+        return _Record(record, self) if self.read_by else self.read(record, place=self._place(record))
 
     def _is_header(self, cells: Sequence[str]) -> bool:
         return self._header is not None and [*map(same_name, cells)] == [*map(same_name, self._header)]
 
+    def _place(self, record: Cells) -> str:
+        return f"{self._root}:{record.line}"
 
-@dataclass(slots=True)
+    def _where(self, record: Cells) -> str:
+        return f"{self.file.name} line {record.line} (record {record.number})"
+
+    def read(self, record: Cells, **more: Any) -> Row:
+        """A record as a row, which it was seen to be."""
+        cells, columns, where = record.cells, self._columns, self._where(record)
+        try:
+            return Row(columns.read(cells), where, event_time=self._modified, **more)
+        except Rejected as rejected:
+            more["rejected"] = rejected.kept()
+            return Row(columns.remains(cells), where, event_time=self._modified, **more)
+
+    def keys(self, record: Cells) -> Mapping[str, Any]:
+        """The fields of subject and record key."""
+        return self._columns.keys(record.cells)
+
+
 class _Record:
     """A record of a snapshot that was not converted yet (exchange.publish.Unread)."""
 
-    raw: bytes
-    cells: Sequence[str]
-    columns: Columns
-    where: str
-    modified: datetime
+    __slots__ = ("_record", "_table", "raw")
+
+    def __init__(self, record: Cells, table: TableFile) -> None:
+        self._record = record
+        self._table = table
+        self.raw = digest(table.read_by, "\x1f".join(record.cells).encode("utf-8", "surrogateescape"))
 
     def keys(self) -> Mapping[str, Any]:
-        return self.columns.keys(self.cells)
+        return self._table.keys(self._record)
 
     def read(self) -> Row:
-        return _read(self.cells, self.columns, self.where, self.modified, raw=self.raw)
-
-
-def _read(cells: Sequence[str], columns: Columns, where: str, modified: datetime, **more: Any) -> Row:
-    try:
-        return Row(columns.read(cells), where, event_time=modified, **more)
-    except Rejected as rejected:
-        return Row(columns.remains(cells), where, rejected=rejected.kept(), event_time=modified, **more)
+        return self._table.read(self._record, raw=self.raw)

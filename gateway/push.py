@@ -124,7 +124,7 @@ def _whole(answer: bytes) -> bytes:
     return answer
 
 
-class _OneAtATime:
+class _OneAtATime(Publisher):
     """A publisher that several threads may call; it makes the calls one after the other."""
 
     def __init__(self, publisher: Publisher) -> None:

@@ -182,5 +182,7 @@ def test_a_record_over_the_limit_is_left_to_the_reference() -> None:
 
 def test_which_contracts_have_such_code() -> None:
     catalogue = load_catalogue(ROOT / "schemas")
-    for each in catalogue.contracts.values():
-        assert (each.packer(is_normal) is not None) == each.is_compiled
+    served = [each for each in catalogue.contracts.values() if each.sharing != "withheld"]
+    assert sum(each.packer(is_normal) is not None for each in served) >= len(served) - 2
+    for each in served:
+        assert (each.packer(is_normal) is None) == each.record_node.unfolds

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -13,7 +14,7 @@ from exchange.errors import BrokerUnavailable, TopicChanged
 from exchange.kafka.admin import Admin
 from exchange.kafka.client import Client, meaning
 from exchange.records import Message
-from exchange.topics import check_message
+from exchange.topics import Publisher, check_message
 
 SLICE = 0.5  # seconds of one wait, so that a signal is not kept waiting
 UNKNOWN = -1
@@ -24,6 +25,7 @@ class _Batch:
     """What became of each message of one `publish`."""
 
     def __init__(self, size: int) -> None:
+        self.size = size
         self.places: list[tuple[int, int] | None] = [None] * size
         self.reported = 0
         self.error: KafkaError | None = None
@@ -37,7 +39,7 @@ class _Batch:
             self.error = error
 
 
-class KafkaPublisher:
+class KafkaPublisher(Publisher):
     """A Publisher on Kafka."""
 
     def __init__(self, client: Client, admin: Admin) -> None:
@@ -48,6 +50,10 @@ class KafkaPublisher:
 
     def publish(self, topic: str, messages: Sequence[Message]) -> list[tuple[int, int]]:
         """See Publisher. Raises SettingWrong if the cluster refuses us."""
+        return self.begin(topic, messages)()
+
+    def begin(self, topic: str, messages: Sequence[Message]) -> Callable[[], list[tuple[int, int]]]:
+        """See Publisher: from here on the client's own threads send, and the broker stores."""
         for message in messages:
             check_message(message)
         if topic not in self._known:
@@ -57,14 +63,13 @@ class KafkaPublisher:
         if self._producer is None:
             self._producer = Producer(self._client.producer(_ignore))
         batch = _Batch(len(messages))
-        try:
+        with self._abandoning(topic):
             self._send(self._producer, topic, messages, batch)
-        except KafkaException as problem:
-            self._abandon()
-            raise meaning(problem.args[0], f"topic {topic}") from problem
-        except BaseException:
-            self._abandon()
-            raise
+        return partial(self._finish, self._producer, topic, batch)
+
+    def _finish(self, producer: Producer, topic: str, batch: _Batch) -> list[tuple[int, int]]:
+        with self._abandoning(topic):
+            self._wait(producer, topic, batch)
         if batch.error is not None:
             self._known.discard(topic)
             if batch.error.fatal():
@@ -80,7 +85,7 @@ class KafkaPublisher:
             self._producer = None
 
     def _send(self, producer: Producer, topic: str, messages: Sequence[Message], batch: _Batch) -> None:
-        """Hand over the messages and wait for the report of each."""
+        """Hand over the messages."""
         end = time.monotonic() + self._client.delivery_seconds + GRACE
         for index, message in enumerate(messages):
             report = partial(batch.report, index)
@@ -95,11 +100,26 @@ class KafkaPublisher:
                         raise BrokerUnavailable(f"topic {topic}: nothing is acknowledged") from None
             if index % 1_000 == 999:
                 producer.poll(0)
-        while producer.flush(SLICE):
-            if time.monotonic() > end:
-                raise BrokerUnavailable(f"topic {topic}: {len(messages) - batch.reported} messages without a report")
-        if batch.reported < len(messages):
-            raise BrokerUnavailable(f"topic {topic}: {len(messages) - batch.reported} messages without a report")
+
+    def _wait(self, producer: Producer, topic: str, batch: _Batch) -> None:
+        """Wait for the report of each message."""
+        end = time.monotonic() + self._client.delivery_seconds + GRACE
+        while producer.flush(SLICE) and time.monotonic() <= end:
+            pass
+        if batch.reported < batch.size:
+            raise BrokerUnavailable(f"topic {topic}: {batch.size - batch.reported} messages without a report")
+
+    @contextmanager
+    def _abandoning(self, topic: str) -> Iterator[None]:
+        """What breaks off while messages are on their way takes the producer with it."""
+        try:
+            yield
+        except KafkaException as problem:
+            self._abandon()
+            raise meaning(problem.args[0], f"topic {topic}") from problem
+        except BaseException:
+            self._abandon()
+            raise
 
     def _abandon(self) -> None:
         """Drop the producer with all that waits in it: what the caller sends again must not meet it later."""

@@ -8,6 +8,7 @@ In reading order:
     learning    filling a new cursor file from the topic
     entries     the tables of a cursor file, and look-ups in them
     cursor      the cursor file: what was last said of each row
+    preparing   what of a batch can be done before the one in front of it is acknowledged
     plan        what one batch will write, send and note as done
     deciding    what to say of each row: repeats, unchanged rows, corrected keys, deletions, rejects
     sending     batches, again until the topic has acknowledged them

@@ -6,7 +6,7 @@ write, send and, once all of it is acknowledged, note as done.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from exchange.clock import Clock
@@ -15,7 +15,8 @@ from exchange.publish.cursor import CursorFile
 from exchange.publish.encoding import Encoded, Encoder, Identity, Stamp, digest
 from exchange.publish.entries import LEARNED, SET_ASIDE, UNKNOWN, Entry, Told
 from exchange.publish.plan import Marks, Plan
-from exchange.publish.rows import Keeps, Row
+from exchange.publish.preparing import Prepared, Preparer, Ready
+from exchange.publish.rows import Keeps, Row, Unread
 from exchange.records import canonical
 
 SECOND_ROW = "another row of this snapshot has the same key and other values"
@@ -33,7 +34,7 @@ class Decider:
         self.spared = Marks()
         self._keeps = keeps
         self._cursor = cursor
-        self._knows_rows = keeps is Keeps.KEYS and not cursor.empty  # of an earlier reading
+        self.prepare = Preparer(keeps, encoder, knows_rows=keeps is Keeps.KEYS and not cursor.empty)
         self._encoder = encoder
         self._stamp = stamp
         self._clock = clock
@@ -41,21 +42,23 @@ class Decider:
         self._known_rejects: dict[str, Told] = {}
         self._plan = Plan(1)
 
-    def batch(self, rows: Sequence[Row], default_time: datetime) -> Plan:
+    def decide(self, prepared: Prepared, default_time: datetime) -> Plan:
         """What to do about these rows. `default_time` is the event time of a row that has none."""
+        rows = prepared.rows
         self._plan = plan = Plan(self._cursor.next_sequence)
         plan.outcome.read = len(rows)
-        recognised = self._recognise(rows)
-        prepared = [
-            (row, recognised[number], None) if number in recognised else self._prepare(row)
-            for number, row in enumerate(rows)
+        recognised = self._recognised(prepared)
+        ready = [
+            each or (None if number in recognised else self.prepare.row(rows[number]))
+            for number, each in enumerate(prepared.ready)
         ]
-        self._look_up(prepared)
-        for number, (row, place, found) in enumerate(prepared):
-            if number in recognised and self._is_known(place):
-                continue
-            if number in recognised:  # the second row of its key in this batch
-                row, place, found = self._prepare(row)
+        self._look_up([each for each in ready if each is not None], recognised.values())
+        for number, each in enumerate(ready):
+            if each is None:
+                if self._is_known(recognised[number]):
+                    continue
+                each = self.prepare.row(rows[number])  # the second row of its key in this batch
+            row, place, found = each
             moment = row.event_time or default_time
             if isinstance(found, Encoded):
                 self._tell(row, place, found, moment)
@@ -88,18 +91,14 @@ class Decider:
 
     # -- preparation --
 
-    def _recognise(self, rows: Sequence[Row]) -> dict[int, str]:
-        """By number, the places of those unread rows of a snapshot whose source is the one of the entry there."""
-        if not self._knows_rows:
-            return {}
-        places: dict[int, str] = {}
-        for number, row in enumerate(rows):
-            if row.unread is not None:
-                whom = self._encoder.identity(row.unread.keys())
-                if whom is not None and whom.message_key is not None:
-                    places[number] = whom.message_key.decode("ascii")
-        known = self._cursor.rows.at(list(set(places.values())))
-        return {number: place for number, place in places.items() if _recognised(known.get(place), rows[number])}
+    def _recognised(self, prepared: Prepared) -> dict[int, str]:
+        """By number, the places of those rows whose source is the one of the entry there."""
+        known = self._cursor.rows.at(list(set(prepared.places.values())))
+        return {
+            number: place
+            for number, place in prepared.places.items()
+            if _is_source_of(known.get(place), prepared.rows[number])
+        }
 
     def _is_known(self, place: str) -> bool:
         """Count a recognised row as unchanged; not the second one of its key, whose value must be looked at."""
@@ -110,43 +109,25 @@ class Decider:
         self._plan.outcome.unchanged += 1
         return True
 
-    def _prepare(self, row: Row) -> tuple[Row, str, Encoded | Rejected | Identity | None]:
-        """The row, its place in the cursor file, and what it holds: a record, a reason, or whom it deletes."""
-        found: Encoded | Rejected | Identity | None
-        if row.unread is not None:
-            row = row.unread.read()
-        if row.rejected is not None:
-            found = row.rejected
-        elif row.deleted:
-            found = self._encoder.identity(row.value)
-            if self._keeps is not Keeps.ROWS and (found is None or found.message_key is None):
-                found = Rejected("a deletion whose subject or record key cannot be read")
-        else:
-            try:
-                found = self._encoder.encode(row.value)
-            except Rejected as rejected:
-                found = rejected.kept()
-        if self._keeps is not Keeps.KEYS:
-            return row, row.place, found
-        if isinstance(found, Encoded):
-            return row, found.key.decode("ascii"), found
-        if isinstance(found, Identity) and found.message_key is not None:
-            return row, found.message_key.decode("ascii"), found
-        return row, row.where, found
-
-    def _look_up(self, prepared: Sequence[tuple[Row, str, Encoded | Rejected | Identity | None]]) -> None:
-        places = {place for _, place, found in prepared}
+    def _look_up(self, ready: Sequence[Ready], recognised: Iterable[str]) -> None:
+        places = {place for _, place, found in ready}
+        places.update(recognised)
         if self._keeps is Keeps.ROWS and self._cursor.learned:
-            places |= {LEARNED + found.key.decode("ascii") for _, _, found in prepared if isinstance(found, Encoded)}
+            places |= {LEARNED + found.key.decode("ascii") for _, _, found in ready if isinstance(found, Encoded)}
         self._known = self._cursor.rows.at(list(places))
         self._known_rejects = self._cursor.rows.rejects(
-            [place for _, place, found in prepared if isinstance(found, Rejected)]
+            [place for _, place, found in ready if isinstance(found, Rejected)]
         )
 
     # -- one row --
 
     def _tell(self, row: Row, place: str, found: Encoded, moment: datetime) -> None:
         key = "" if self._keeps is Keeps.KEYS else found.key.decode("ascii")
+        if self._keeps is not Keeps.ROWS and not self._known.get(place):  # nearly every row that is new
+            entry = self._new_entry(place, key, None, row, found)
+            self._known[place] = [entry]
+            self._publish(entry, found, moment)
+            return
         entries = self._known.setdefault(place, [])
         own = self._said(place, key)
         if own is None and self._keeps is Keeps.ROWS:
@@ -168,17 +149,26 @@ class Decider:
             self._plan.outcome.unchanged += 1
             return
         if own is not None and own.digest == found.digest:
-            sequence = own.sequence
             self._plan.settled.append(own)
-            self._replace(own, own._replace(doubtful=False))
+            entry = own._replace(doubtful=False)
         else:
-            sequence = self._plan.number()
-            id_ = own.id if own is not None else self._cursor.new_id()
-            self._write(own, Entry(place, key, id_, found.digest, sequence, found.version, raw=row.raw))
-        self.told.add(self._known[place][-1].id)
-        self._plan.outcome.published += 1
-        self._plan.messages.append(
-            self._stamp.message(found.key, found.value, sequence, found.version, found.event_time or moment)
+            entry = self._new_entry(place, key, own, row, found)
+        self._replace(own, entry)
+        self._publish(entry, found, moment)
+
+    def _new_entry(self, place: str, key: str, own: Entry | None, row: Row, found: Encoded) -> Entry:
+        """An entry under a number of its own, to be written."""
+        id_ = self._cursor.new_id() if own is None else own.id
+        entry = Entry(place, key, id_, found.digest, self._plan.number(), found.version, False, row.raw)
+        self._plan.entries[id_] = entry
+        return entry
+
+    def _publish(self, entry: Entry, found: Encoded, moment: datetime) -> None:
+        plan = self._plan
+        self.told.add(entry.id)
+        plan.outcome.published += 1
+        plan.messages.append(
+            self._stamp.message(found.key, found.value, entry.sequence, found.version, found.event_time or moment)
         )
 
     def _delete(self, row: Row, place: str, whom: Identity | None, moment: datetime) -> None:
@@ -386,11 +376,7 @@ class Decider:
             self._known[new.place].append(new)
 
 
-def _recognised(entries: Sequence[Entry] | None, row: Row) -> bool:
+def _is_source_of(entries: Sequence[Entry] | None, row: Row | Unread) -> bool:
     return (
-        entries is not None
-        and row.unread is not None
-        and entries[0].raw == row.unread.raw
-        and entries[0].digest is not None
-        and not entries[0].doubtful
+        entries is not None and entries[0].raw == row.raw and entries[0].digest is not None and not entries[0].doubtful
     )

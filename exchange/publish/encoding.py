@@ -66,7 +66,7 @@ class Encoder:
                 return Encoded(
                     self._message_key(identifier, record_key),
                     self._front + datum,
-                    blake2b(self._shape + datum, digest_size=DIGEST_BYTES).digest(),
+                    digest(self._shape, datum),
                     version,
                     event_time,
                 )
@@ -175,10 +175,7 @@ class Stamp:
 
 def digest(*parts: bytes) -> bytes:
     """16 bytes that stand for these bytes in a cursor file."""
-    state = blake2b(digest_size=DIGEST_BYTES)
-    for part in parts:
-        state.update(part)
-    return state.digest()
+    return blake2b(b"".join(parts), digest_size=DIGEST_BYTES).digest()
 
 
 def shape(schema_text: str) -> bytes:

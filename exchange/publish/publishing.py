@@ -2,19 +2,21 @@
 
     publishing = Publishing(contract, ...)
     reading = publishing.reading()
-    for batch in connector.read(publishing.position):
-        reading.take(batch)
+    for batch in reading.follow(connector.read(publishing.position)):
+        connector.ack(batch.position)
 
 Each batch is written to the cursor file, produced, and acknowledged, in this order; recovery after a crash is the next
-reading, through the same code.
+reading, through the same code. While one is on its way to the topic, the next is read, converted and encoded, and no
+more than that: what it says is decided when the one in front has been acknowledged.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import structlog
 
@@ -28,6 +30,7 @@ from exchange.publish.encoding import Encoder, Stamp
 from exchange.publish.entries import LEARNED
 from exchange.publish.learning import Learning
 from exchange.publish.plan import Plan
+from exchange.publish.preparing import Prepared
 from exchange.publish.rows import Batch, End, Keeps, Outcome
 from exchange.publish.sending import Sender, Wait, topics
 from exchange.records import WATERMARKS_TOPIC, Watermark, rejects_topic
@@ -153,6 +156,14 @@ class Publishing:
         )
 
 
+class _UnderWay(NamedTuple):
+    """A batch that was written down and handed over; `wait` waits for the topic."""
+
+    batch: Batch
+    plan: Plan
+    wait: Callable[[], dict[int, int]]
+
+
 class Reading:
     """One reading of the source: counts its rows, and at its end deletes what is gone and sends the watermark."""
 
@@ -176,13 +187,29 @@ class Reading:
         Raises BrokerUnavailable if waiting was given up; TooManyRejects at the end of a reading that is over the limit
         (its good rows are published by then).
         """
-        end = batch.end
-        whole = end is not None and end.whole
-        plan = self._decider.batch(batch.rows, end.as_of if end is not None else self._began)
-        self._carry_out(plan, {} if whole else batch.position)
-        if end is not None:
-            self._finish(end, batch.position if whole else {})
-        return plan.outcome
+        return self._settle(self._begin(batch, self._decider.prepare.batch(batch.rows)))
+
+    def follow(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Publish batch after batch, and give each back as `take` would return from it: see there.
+
+        The source is read one batch ahead. Whatever ends this, what is on its way then is waited for.
+        """
+        under_way: _UnderWay | None = None
+        source = iter(batches)
+        try:
+            while True:
+                batch = next(source, None)
+                prepared = self._decider.prepare.batch(() if batch is None else batch.rows)
+                if under_way is not None:
+                    done, under_way = under_way, None
+                    self._settle(done)
+                    yield done.batch
+                if batch is None:
+                    return
+                under_way = self._begin(batch, prepared)
+        finally:
+            if under_way is not None:
+                self._settle(under_way)
 
     def close(self, note: str | None = None) -> None:
         """End a reading that is not complete; `note` says why. One that came to its end is closed already."""
@@ -197,24 +224,49 @@ class Reading:
 
     # -- inside --
 
-    def _carry_out(self, plan: Plan, position: Mapping[str, str | None]) -> None:
+    def _begin(self, batch: Batch, prepared: Prepared) -> _UnderWay:
+        end = batch.end
+        plan = self._decider.decide(prepared, end.as_of if end is not None else self._began)
+        return _UnderWay(batch, plan, self._send(plan))
+
+    def _settle(self, under_way: _UnderWay) -> Outcome:
+        batch, plan = under_way.batch, under_way.plan
+        whole = batch.end is not None and batch.end.whole
+        self._acknowledge(plan, under_way.wait(), {} if whole else batch.position)
+        if batch.end is not None:
+            self._finish(batch.end, batch.position if whole else {})
+        return plan.outcome
+
+    def _carry_out(self, plan: Plan) -> None:
+        self._acknowledge(plan, self._send(plan)(), {})
+
+    def _send(self, plan: Plan) -> Callable[[], dict[int, int]]:
+        """Write the plan down and hand it over; what it answers waits for the topic and gives its offsets."""
         publishing, cursor = self._publishing, self._cursor
         if plan.entries or plan.rejects:
             cursor.write(plan.entries.values(), plan.rejects.values(), plan.next_sequence, plan.claimed)
         started = time.monotonic()
         # The line of no return: from here on any part of the batch may be in the topic.
-        offsets = publishing.sender.send(publishing.contract.topic, plan.messages)
-        publishing.sender.send(rejects_topic(publishing.contract.department), plan.reject_messages)
-        if plan.messages:
-            metrics.PUBLISH_SECONDS.labels(publishing.contract.name).observe(time.monotonic() - started)
-        cursor.acknowledge(
+        wait_for_topic = publishing.sender.begin(publishing.contract.topic, plan.messages)
+
+        def wait() -> dict[int, int]:
+            offsets = wait_for_topic()
+            publishing.sender.send(rejects_topic(publishing.contract.department), plan.reject_messages)
+            if plan.messages:
+                metrics.PUBLISH_SECONDS.labels(publishing.contract.name).observe(time.monotonic() - started)
+            return offsets
+
+        return wait
+
+    def _acknowledge(self, plan: Plan, offsets: Mapping[int, int], position: Mapping[str, str | None]) -> None:
+        self._cursor.acknowledge(
             settled=plan.settled,
             settled_rejects=plan.settled_rejects,
             forget=plan.forget,
             position={**position, **self._again(plan, position)},
             offsets=offsets,
             outcome=plan.outcome,
-            in_flight_only=publishing.keeps is Keeps.FLIGHT,
+            in_flight_only=self._publishing.keeps is Keeps.FLIGHT,
         )
         self.outcome.add(plan.outcome)
         self._fresh_rejects += plan.fresh_rejects
@@ -233,7 +285,7 @@ class Reading:
         self._stop_if_too_many(end)
         repeated = self._decider.repeat_deletions(end.as_of)
         if repeated.messages:
-            self._carry_out(repeated, {})
+            self._carry_out(repeated)
         if end.whole and keeps is Keeps.KEYS:
             self._delete_gone("", end.as_of)
         elif end.whole and cursor.learned:
@@ -266,7 +318,7 @@ class Reading:
         for entries in self._cursor.rows.all(prefix):
             plan = self._decider.gone(entries, moment)
             if plan.messages or plan.forget:
-                self._carry_out(plan, {})
+                self._carry_out(plan)
 
     def _send_watermark(self, as_of: datetime) -> None:
         publishing = self._publishing

@@ -28,20 +28,6 @@ class Keeps(StrEnum):
     FLIGHT = "flight"
 
 
-class Unread(Protocol):
-    """A row that was not converted yet. `raw` is a digest of everything that its record is made from."""
-
-    raw: bytes
-
-    def keys(self) -> Mapping[str, Any]:
-        """The fields of subject and record key alone, as far as they can be read."""
-        ...
-
-    def read(self) -> Row:
-        """The whole row."""
-        ...
-
-
 @dataclass(slots=True)
 class Row:
     """One row of a source.
@@ -53,8 +39,7 @@ class Row:
     `event_time` (aware) stands in where the contract has no event time field. `line` is what a reject shows of a row
     that could not be divided into fields.
 
-    A row of a snapshot may come `unread`, so that one which is known costs little; its `value` is empty then. `raw` is
-    the digest of what such a row was read from.
+    `raw` is the digest of what the row was read from, where it came Unread.
     """
 
     value: Mapping[str, Any]
@@ -65,7 +50,23 @@ class Row:
     event_time: datetime | None = None
     line: Sequence[str] | str | None = None
     raw: bytes | None = None
-    unread: Unread | None = None
+
+
+class Unread(Protocol):
+    """A row of a snapshot that was not converted yet, so that one which is known costs little.
+
+    `raw` is a digest of everything that its record is made from.
+    """
+
+    raw: bytes
+
+    def keys(self) -> Mapping[str, Any]:
+        """The fields of subject and record key alone, as far as they can be read."""
+        ...
+
+    def read(self) -> Row:
+        """The whole row."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Batch:
     are for the log and for `connector status`.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[Row | Unread]
     position: Mapping[str, str | None] = field(default_factory=dict)
     end: End | None = None
     progress: float | None = None

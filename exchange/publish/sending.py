@@ -14,11 +14,13 @@ log = structlog.get_logger()
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 10.0
-MESSAGES_AT_ONCE = 1_000
+MESSAGES_AT_ONCE = 5_000
 _BYTES_AT_ONCE = 8 << 20
 
 # Waits that many seconds; answers whether to give up because the process is asked to stop.
 Wait = Callable[[float], bool]
+# Waits for what was begun: (partition, offset) of each message.
+Answer = Callable[[], list[tuple[int, int]]]
 
 
 class Sender:
@@ -33,21 +35,48 @@ class Sender:
 
     def send(self, topic: str, messages: Sequence[Message]) -> dict[int, int]:
         """Send all of them, in order; the last offset per partition. Raises BrokerUnavailable, TopicChanged."""
-        last: dict[int, int] = {}
-        for part in _parts(messages):
-            for partition, offset in self._patiently(topic, part):
-                last[partition] = max(offset, last.get(partition, -1))
-        return last
+        return self.begin(topic, messages)()
 
-    def _patiently(self, topic: str, messages: Sequence[Message]) -> list[tuple[int, int]]:
+    def begin(self, topic: str, messages: Sequence[Message]) -> Callable[[], dict[int, int]]:
+        """Hand them over; what it answers waits until all are acknowledged. Until then nothing else is sent."""
+        *front, part = list(_parts(messages)) or [[]]
+        last: dict[int, int] = {}
+        for each in front:
+            _note(last, self._patiently(topic, each))
+        answer = self._begun(topic, part) if part else None
+
+        def wait() -> dict[int, int]:
+            if answer is not None:
+                _note(last, self._patiently(topic, part, answer))
+            return last
+
+        return wait
+
+    def _begun(self, topic: str, messages: Sequence[Message]) -> Answer:
+        """What waits for the messages, also if they cannot be handed over now."""
+        try:
+            return self._publisher.begin(topic, messages)
+        except BrokerUnavailable as unavailable:
+            error = unavailable
+
+        def fail() -> list[tuple[int, int]]:
+            raise error
+
+        return fail
+
+    def _patiently(
+        self, topic: str, messages: Sequence[Message], answer: Answer | None = None
+    ) -> list[tuple[int, int]]:
+        """Wait for what was begun; what fails is sent again."""
         pause = FIRST_PAUSE
         while True:
             try:
-                return self._publisher.publish(topic, messages)
+                return self._publisher.publish(topic, messages) if answer is None else answer()
             except BrokerUnavailable as unavailable:
                 log.warning("waiting for the broker", topic=topic, error=str(unavailable), again_in_s=pause)
                 if self._wait(pause):
                     raise
+                answer = None
                 pause = min(pause * 2, LONGEST_PAUSE)
 
 
@@ -60,6 +89,11 @@ def topics(
         TopicSpec(rejects_topic(department), 1, replication, compacted=False, retention_days=rejects_days),
         TopicSpec(WATERMARKS_TOPIC, 1, replication),
     ]
+
+
+def _note(last: dict[int, int], places: Sequence[tuple[int, int]]) -> None:
+    for partition, offset in places:
+        last[partition] = max(offset, last.get(partition, -1))
 
 
 def _parts(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:

@@ -12,7 +12,7 @@ One conformance suite, tests/test_topics.py, runs over every implementation.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,6 +81,15 @@ class Publisher(Protocol):
         key or value over 1 MiB or headers over 64 KiB.
         """
         ...
+
+    def begin(self, topic: str, messages: Sequence[Message]) -> Callable[[], list[tuple[int, int]]]:
+        """Hand a batch over; what it answers waits for the acknowledgements: `publish` is both at once.
+
+        Between the two calls nothing else is published. Either may raise what `publish` raises. A broker that has
+        nothing to wait for has published before it answers.
+        """
+        places = self.publish(topic, messages)
+        return lambda: places
 
     def close(self) -> None:
         """Release the connection. What `publish` returned for stays durable."""

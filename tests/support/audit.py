@@ -18,6 +18,7 @@ from exchange.audit.store import AuditStore
 from exchange.audit.verify import Report, verify_log
 from exchange.errors import BrokerUnavailable
 from exchange.records import Message
+from exchange.topics import Publisher
 
 ORIGIN = "exchange.test/audit"
 NOON = datetime(2026, 11, 25, 4, 0, 0, 123456, tzinfo=UTC)
@@ -45,7 +46,7 @@ def entry(**changes: Any) -> Entry:
 
 
 @dataclass
-class Topic:
+class Topic(Publisher):
     """A topic that keeps its promises, and can be away: `fails_before` and `fails_after` it has stored."""
 
     notes: list[bytes] = field(default_factory=list)

@@ -193,7 +193,7 @@ class FakeBroker:
         return places
 
 
-class FakePublisher:
+class FakePublisher(Publisher):
     """A Publisher in memory."""
 
     def __init__(self, broker: FakeBroker) -> None:
@@ -329,7 +329,7 @@ class FakeFeed:
         self._assignments.revoked(*place)
 
 
-class FailingPublisher:
+class FailingPublisher(Publisher):
     """Puts the faults of a FakeBroker in front of any publisher."""
 
     def __init__(self, inner: Publisher) -> None:

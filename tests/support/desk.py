@@ -56,7 +56,7 @@ class Desk:
     def rows(self, contract: Contract | None = None, **settings: Any) -> list[Row]:
         """The rows as the connector reads them, before anything is published."""
         rows = [row for batch in self.connector(contract, **settings).read({}) for row in batch.rows]
-        return [row.unread.read() if row.unread else row for row in rows]
+        return [row if isinstance(row, Row) else row.read() for row in rows]
 
     def names(self) -> dict[str, str]:
         return {number: value["name"] for number, value in self.bench.facets().items()}

@@ -11,7 +11,7 @@ After every reading the bench checks the promise on which all else rests: no num
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from operator import mul
@@ -21,7 +21,7 @@ from typing import Any
 from connectors.protocol import Connector
 from exchange.contracts import Contract, unframe
 from exchange.errors import BrokerUnavailable, UnknownSchema
-from exchange.publish import CursorFile, Keeps, Outcome, Publishing, Tolerance, replay
+from exchange.publish import Batch, CursorFile, Keeps, Outcome, Publishing, Tolerance, replay
 from exchange.records import WATERMARKS_TOPIC, Delivery, Envelope, Origin, Reject, Watermark, rejects_topic
 from exchange.subjects import KeyMaker, parse
 from tests.support.broker import FakeBroker
@@ -134,8 +134,7 @@ class Bench:
         with closing(self.open()) as publishing:
             reading = publishing.reading()
             try:
-                for batch in connector.read(publishing.position):
-                    reading.take(batch)
+                for batch in reading.follow(connector.read(publishing.position)):
                     connector.ack(batch.position)
             finally:
                 reading.close()
@@ -153,10 +152,9 @@ class Bench:
         publishing = self.open()
         try:
             reading = publishing.reading()
-            for number, batch in enumerate(connector.read(publishing.position), 1):
-                if number == batches:
-                    self._fail(publishing, where)
-                reading.take(batch)
+            if where == "unmarked":
+                self._forget_to_mark(publishing, batches)
+            for batch in reading.follow(self._failing(connector.read(publishing.position), where, batches)):
                 connector.ack(batch.position)
             raise AssertionError(f"the reading had fewer than {batches} batches")
         except (BrokerUnavailable, Died):
@@ -240,7 +238,25 @@ class Bench:
         self.waits.append(seconds)
         return len(self.waits) > self.patience
 
-    def _fail(self, publishing: Publishing, where: str) -> None:
+    def _failing(self, batches: Iterator[Batch], where: str, at: int) -> Iterator[Batch]:
+        """The batches; that of this number goes wrong on its way."""
+        for number, batch in enumerate(batches, 1):
+            if number == at:
+                self._fail(where)
+            yield batch
+
+    def _forget_to_mark(self, publishing: Publishing, at: int) -> None:
+        """The process dies when the batch of this number is to be marked."""
+        marked, acknowledge = iter(range(1, at)), publishing.cursor.acknowledge
+
+        def die(**given: Any) -> None:
+            if next(marked, None) is None:
+                raise Died
+            acknowledge(**given)
+
+        publishing.cursor.acknowledge = die  # type: ignore[method-assign]
+
+    def _fail(self, where: str) -> None:
         faults = self.broker.faults
         match where:
             case "unsent":
@@ -250,11 +266,7 @@ class Bench:
             case "stored":
                 faults.lose()
             case "unmarked":
-
-                def die(**_: Any) -> None:
-                    raise Died
-
-                publishing.cursor.acknowledge = die  # type: ignore[method-assign]
+                pass
             case _:
                 raise ValueError(where)
 

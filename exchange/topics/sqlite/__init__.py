@@ -20,7 +20,7 @@ from pathlib import Path
 from exchange.clock import Clock, system_clock
 from exchange.errors import TopicChanged
 from exchange.records import Delivery, Message
-from exchange.topics import Assignments, TopicSpec, TopicState, check_message
+from exchange.topics import Assignments, Publisher, TopicSpec, TopicState, check_message
 from exchange.topics.sqlite.feed import SqliteFeed
 from exchange.topics.sqlite.log import Log
 
@@ -29,7 +29,7 @@ __all__ = ["SqliteBroker", "SqliteFeed", "SqlitePublisher"]
 READ_AT_ONCE = 1_000
 
 
-class SqlitePublisher:
+class SqlitePublisher(Publisher):
     """A Publisher over the file."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
