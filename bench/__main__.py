@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import alike, databases, facets, files, members, verify, views, visible
+from bench import alike, connect, databases, facets, files, members, verify, views, visible
 from bench.measuring import CannotMeasure, Measurement, machine, quiet
 from exchange.sqlite import dbapi2
 
-PARTS = ("facets", "sqlite", "memory", "processes", "views", "csv", "visible", "alike", "verify")
-ON_KAFKA = {"facets", "memory", "processes", "csv", "visible"}
-ON_POSTGRES = {"facets", "memory", "processes", "views", "visible"}
+PARTS = ("facets", "sqlite", "connect", "memory", "processes", "views", "csv", "visible", "alike", "verify")
+ON_KAFKA = {"facets", "connect", "memory", "processes", "csv", "visible"}
+ON_POSTGRES = {"facets", "connect", "memory", "processes", "views", "visible"}
 
 
 def main() -> int:
@@ -57,6 +57,9 @@ def _measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any],
     if "sqlite" in options.parts:
         _tell("topic -> durable facet, SQLite")
         found.append(facets.on_sqlite(folder, options.records, options.rounds, _tell))
+    if "connect" in options.parts:
+        _tell("the same rows by Kafka Connect, Kafka + PostgreSQL")
+        found.append(connect.beside_ours(folder / "connect", kafka, postgres, options.records, options.rounds, _tell))
     if "memory" in options.parts:
         _tell("memory of a materialiser, Kafka + PostgreSQL")
         found.append(members.of_memory(kafka, postgres, options.many, _tell))

@@ -77,6 +77,20 @@ def test_the_other_parts_measure_too(kafka_servers: str, postgres_url: str) -> N
     assert verify["facts"]["verified"] is True
 
 
+@pytest.mark.services
+@pytest.mark.timeout(300)
+def test_kafka_connect_writes_the_rows_that_ours_wrote(kafka_servers: str, postgres_url: str) -> None:
+    pytest.importorskip("cachetools", reason="uv's group bench is not installed; `make bench` installs it")
+    done = bench(
+        "connect", *TINY, "--json", EXCHANGE_TEST_KAFKA=kafka_servers, EXCHANGE_TEST_POSTGRES=postgres_url
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (measured,) = json.loads(done.stdout)["measurements"]
+    assert list(measured["sides"]) == ["exchange", "connect"]
+    assert measured["facts"]["same_rows"] is True
+    assert 0 < measured["facts"]["rows"] < measured["facts"]["messages"] == 1500
+
+
 def test_bench_without_services_says_what_is_missing() -> None:
     pytest.importorskip("cachetools", reason="uv's group bench is not installed; `make bench` installs it")
     done = bench(*TINY, EXCHANGE_TEST_KAFKA="", EXCHANGE_TEST_POSTGRES="")

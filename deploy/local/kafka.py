@@ -8,7 +8,8 @@ import signal
 import uuid
 from pathlib import Path
 
-from processes import PATIENCE, Process, Refused, answers, free_port, run, say, tail, wait
+from jars import resolve
+from processes import PATIENCE, Process, Refused, answers, free_port, run, tail, wait
 
 HERE = Path(__file__).resolve().parent
 JARS = HERE.parent.parent / ".services" / "jars"  # shared by all folders of data
@@ -54,7 +55,7 @@ class Kafka:
         java = shutil.which("java")
         if java is None:
             raise Refused("Kafka needs Java 17 or newer: install Debian's package openjdk-17-jre-headless")
-        _resolve_jars()
+        resolve(HERE / "pom.xml", JARS)
         self.folder.mkdir(parents=True, exist_ok=True)
         data, config = self.folder / "data", self.folder / "server.properties"
         port, controller = free_port(self.folder / "port"), free_port(self.folder / "controller-port")
@@ -75,21 +76,3 @@ class Kafka:
     def stop(self) -> None:
         """Stop it and wait for its end."""
         self.process.stop(signal.SIGTERM)
-
-
-def _resolve_jars() -> None:
-    """Fetch the jars of pom.xml, if they are not there yet or the pom has changed since."""
-    pom, mark = HERE / "pom.xml", JARS / "pom.xml"
-    if mark.exists() and mark.read_bytes() == pom.read_bytes():
-        return
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise Refused("Kafka's jars are fetched with Maven: install Debian's package maven")
-    say("fetching Apache Kafka's jars with Maven (once)")
-    shutil.rmtree(JARS, ignore_errors=True)
-    JARS.mkdir(parents=True)
-    goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={JARS}"]
-    done = run([maven, "-q", "-B", "-f", str(pom), *goal])
-    if done.returncode:
-        raise Refused(f"Maven could not resolve {pom}:\n{done.stdout}{done.stderr}")
-    mark.write_bytes(pom.read_bytes())
