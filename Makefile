@@ -10,7 +10,7 @@ export UV_PYTHON_DOWNLOADS := never
 # Compiled once, when they are installed: a process that may not write beside its libraries would compile them at each start.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: demo test test-services lint format bench volume rig rig-changed rig-syscalls services-start services-stop clean
+.PHONY: demo test test-services lint format bench volume rig rig-changed rig-drain rig-syscalls services-start services-stop clean
 
 demo: .venv/.locked  ## a city on this machine: publish, materialise, disclose, verify (ARGS=--once, ARGS=--json)
 	@$(RUN)exchange demo $(ARGS)
@@ -44,6 +44,9 @@ rig: .venv/.locked  ## kills and other faults for five minutes, held against an 
 
 rig-changed: .venv/.locked  ## topics re-created, cut short and widened: alarms, and the way back (ARGS="--kafka --postgres")
 	@$(RUN)python -m rig.changed $(ARGS)
+
+rig-drain: .venv/.locked  ## PostgreSQL and Kafka away while records come in: how fast is it caught up? (ARGS="--times 5")
+	@$(RUN)python -m rig.drain $(ARGS)
 
 rig-syscalls: .venv/.locked  ## a materialiser and a gateway that crash at every system call that writes (ARGS="--step 10"); needs strace
 	@$(RUN)python -m rig.syscalls $(ARGS)

@@ -263,6 +263,22 @@ def test_eight_kills_on_kafka_and_postgresql_some_of_them_theirs() -> None:
     assert {"broker-kill", "database-kill"} < {strike["fault"] for strike in told["strikes"]}
 
 
+@pytest.mark.services
+@pytest.mark.timeout(400)
+def test_what_waited_for_a_server_is_caught_up_while_more_comes_in() -> None:
+    few = ["--records", "10000", "--seconds", "1", "--times", "1", "--share", "0.1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "rig.drain", "--json", *few], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode == 2:
+        skip_or_fail(done.stderr)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout)
+    assert told["lost"] == 0
+    assert {one["server"] for one in told["drained"]} == {"postgres", "kafka"}
+    assert all(one["waited"] > 0 and one["read"] > 0 for one in told["drained"])
+
+
 def rig(*arguments: str) -> dict[str, Any]:
     """A run that must hold; only for seconds a shared machine is given more of them."""
     command = [sys.executable, "-m", "rig", "--json", "--within", "60", *arguments]
