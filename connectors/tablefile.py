@@ -171,7 +171,7 @@ class TableFile:
         if columns.may_delete and columns.deleted(cells):
             value, place = columns.remains(cells), self._place(record)
             return Row(value, self._where(record), place, deleted=True, event_time=modified)
-        return _Record(record, self) if self.read_by else self.read(record, place=self._place(record))
+        return _Record(record, self) if self.read_by else self.read(record, self._place(record))
 
     def _is_header(self, cells: Sequence[str]) -> bool:
         return self._header is not None and [*map(same_name, cells)] == [*map(same_name, self._header)]
@@ -182,14 +182,14 @@ class TableFile:
     def _where(self, record: Cells) -> str:
         return f"{self.file.name} line {record.line} (record {record.number})"
 
-    def read(self, record: Cells, **more: Any) -> Row:
+    def read(self, record: Cells, place: str = "", raw: bytes | None = None) -> Row:
         """A record as a row, which it was seen to be."""
-        cells, columns, where = record.cells, self._columns, self._where(record)
+        bad = None
         try:
-            return Row(columns.read(cells), where, event_time=self._modified, **more)
+            value = self._columns.read(record.cells)
         except Rejected as rejected:
-            more["rejected"] = rejected.kept()
-            return Row(columns.remains(cells), where, event_time=self._modified, **more)
+            bad, value = rejected.kept(), self._columns.remains(record.cells)
+        return Row(value, self._where(record), place, bad, False, self._modified, None, raw)
 
     def keys(self, record: Cells) -> Mapping[str, Any]:
         """The fields of subject and record key."""
@@ -210,4 +210,4 @@ class _Record:
         return self._table.keys(self._record)
 
     def read(self) -> Row:
-        return self._table.read(self._record, raw=self.raw)
+        return self._table.read(self._record, "", self.raw)

@@ -122,9 +122,9 @@ def test_what_is_wrong_is_set_aside_with_its_place_and_its_neighbours_go_on(bus:
         "four zero bytes": Message(good.key, bytes(4), headers),
         "a frame of another form": Message(good.key, b"\1" + bytes(16) + good.value[5:], headers),
         "an unknown schema": Message(good.key, b"\0\0\0\x27\x0f" + good.value[5:], headers),
-        "another contract's schema": replace(
-            bus.message("civil.penalty", {"citizen_id": CITIZEN, "number": "1", "amount": 1}, 1), key=good.key
-        ),
+        "another contract's schema": bus.message(
+            "civil.penalty", {"citizen_id": CITIZEN, "number": "1", "amount": 1}, 1
+        )._replace(key=good.key),
         "no source": Message(good.key, good.value, {**headers, "ce_source": b"x"}),
         "another department": Message(good.key, good.value, {**headers, "ce_source": b"tax/people/1"}),
     }
@@ -147,7 +147,7 @@ def test_a_message_without_a_key_is_set_aside_and_changes_no_facet(bus: Bus, bro
     bus.say(PERSON.topic, bus.message("civil.person", person(), 1))
     record = bus.message("civil.person", person(name="Zhao"), 2)
     deletion = bus.message("civil.person", person(), 3, delete=True)
-    broker.append_unchecked(PERSON.topic, [replace(each, key=None) for each in (record, deletion)])  # type: ignore[arg-type]
+    broker.append_unchecked(PERSON.topic, [each._replace(key=None) for each in (record, deletion)])  # type: ignore[arg-type]
     bus.say(PERSON.topic, bus.message("civil.person", person(OTHER), 4))
     read_to_end(bus)
     assert [each.reject.reason for each in bus.store.list_rejects()] == ["the message has no key"] * 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from types import MappingProxyType
@@ -16,8 +15,7 @@ from exchange.records.record import Origin
 LONGEST = 256  # bytes of a header that is read
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What a Publisher sends. A `value` of None is a deletion."""
 
     key: bytes

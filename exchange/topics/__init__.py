@@ -61,7 +61,7 @@ def check_message(message: Message) -> None:
         raise ValueError("the message's key is over 1 MiB")
     if message.value is not None and len(message.value) > MESSAGE_LIMIT:
         raise ValueError("the message's value is over 1 MiB")
-    if sum(map(len, message.headers)) + sum(map(len, message.headers.values())) > HEADERS_LIMIT:
+    if len("".join(message.headers)) + len(b"".join(message.headers.values())) > HEADERS_LIMIT:
         raise ValueError("the message's headers are over 64 KiB")
 
 

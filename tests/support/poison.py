@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from exchange.contracts import Contract, frame
@@ -89,9 +88,9 @@ Damage = Callable[[Message, Bus, random.Random], Message]
 
 def _value(message: Message, bus: Bus, random_: random.Random) -> Message:
     if message.value is None:
-        return replace(message, value=random_.randbytes(random_.randrange(40)))
+        return message._replace(value=random_.randbytes(random_.randrange(40)))
     if message.value[:1] == b"{" and random_.random() < 0.7:
-        return replace(message, value=_json(message.value, random_))
+        return message._replace(value=_json(message.value, random_))
     value = bytearray(message.value)
     place = random_.randrange(len(value) + 1)
     match random_.randrange(7):
@@ -109,7 +108,7 @@ def _value(message: Message, bus: Bus, random_: random.Random) -> Message:
             value[place:place] = random_.randbytes(random_.randint(1, 2_000))
         case _:
             value[1:5] = random_.choice([b"\0\0\0\0", b"\xff" * 4, random_.randbytes(4), *_ids(bus)])
-    return replace(message, value=bytes(value))
+    return message._replace(value=bytes(value))
 
 
 def _json(value: bytes, random_: random.Random) -> bytes:
@@ -143,20 +142,20 @@ def _header(message: Message, _: Bus, random_: random.Random) -> Message:
         headers.pop(name, None)
     else:
         headers[name] = random_.choice([*TEXTS, random_.randbytes(20)])
-    return replace(message, headers=headers)
+    return message._replace(headers=headers)
 
 
 def _key(message: Message, _: Bus, random_: random.Random) -> Message:
     key = message.key or b""
     stranger = VERSIONED.check(_parsed(VERSIONED) | {"citizen_id": "11010119000101009X"}).subject
     damaged = [key[:-1], key + b"A", key.replace(b"k1", b"k9"), key + b"." + key]
-    return replace(message, key=random_.choice([None, KEYS.message_key(stranger, "a.b", ()), *damaged, *TEXTS]))
+    return message._replace(key=random_.choice([None, KEYS.message_key(stranger, "a.b", ()), *damaged, *TEXTS]))
 
 
 def _other(message: Message, bus: Bus, random_: random.Random) -> Message:
     """Another kind's value, none at all, or one that is far too large."""
     values = [None, b"", bytes(1 << 20), b"[" * 200_000, b"\0" * 5, frame(1, zigzag(2**31))]
-    return replace(message, value=random_.choice([*values, *(each.value for _, each in good(bus))]))
+    return message._replace(value=random_.choice([*values, *(each.value for _, each in good(bus))]))
 
 
 def _ids(bus: Bus) -> list[bytes]:
