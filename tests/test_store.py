@@ -134,6 +134,28 @@ def test_a_batch_of_a_partition_that_was_never_taken_is_fenced(stores: Stores) -
         stores.open().apply([batch(Position(0, 1), 1, [facet(0)])])
 
 
+def test_of_many_partitions_those_move_that_were_not_moved_yet(stores: Stores) -> None:
+    """All in one transaction, in any order; one partition in two batches, and one that is another's."""
+    store = stores.open()
+    taken = {number: store.take(TOPIC, number, "a", "id-1") for number in range(5)}
+
+    def of(number: int, begin: int, end: int) -> Batch:
+        last = facet(end - 1, partition=number, record_key=f"{number}.{end}")
+        return Batch(TOPIC, number, taken[number].epoch, begin, end, [last])
+
+    assert store.apply([of(3, 0, 2), of(1, 0, 1)]) == [Applied(1, 0), Applied(1, 0)]
+    again = [of(4, 0, 7), of(3, 0, 2), of(0, 0, 3), of(1, 1, 5)]
+    assert [outcome.applied for outcome in store.apply(again)].count(0) == 1
+    assert store.apply([of(2, 0, 1), of(0, 3, 4), of(2, 1, 9)])[1:] == [Applied(1, 0), Applied(1, 0)]
+    before = stored(store)
+    stores.open().take(TOPIC, 3, "b", "id-1")
+    with pytest.raises(Fenced, match="partition 3"):
+        store.apply([of(4, 7, 8), of(3, 2, 3), of(0, 4, 5)])
+    assert stored(store) == before
+    found = [stores.open().take(TOPIC, number, "b", "id-1").offset for number in range(5)]
+    assert found == [4, 5, 9, 2, 7]
+
+
 def test_the_answer_to_a_commit_is_lost(stores: Stores) -> None:
     """Failed but stored: the same batches again are no effect twice and no fence."""
     store = stores.open()

@@ -56,14 +56,13 @@ class Store:
         another owner has taken one of the partitions over: then nothing of any batch is written.
         """
         with writing(self.engine, isolation="REPEATABLE READ") as connection:
-            in_lock_order = sorted(batches, key=lambda batch: (batch.topic, batch.partition, batch.previous))
-            moved = {id(batch) for batch in in_lock_order if positions.advance(connection, batch)}
-            fresh = [batch for batch in batches if id(batch) in moved]
+            moved = positions.advance_all(connection, batches)
+            fresh = [batch for batch, is_fresh in zip(batches, moved, strict=True) if is_fresh]
             standing = facets.read_standing(connection, [facet for batch in fresh for facet in batch.facets])
             changed: facets.Standing = {}
             applied = [
-                facets.fold(batch.facets, standing, changed) if id(batch) in moved else Applied(0, len(batch.facets))
-                for batch in batches
+                facets.fold(batch.facets, standing, changed) if is_fresh else Applied(0, len(batch.facets))
+                for batch, is_fresh in zip(batches, moved, strict=True)
             ]
             facets.write(connection, changed)
             rejects.put(connection, [reject for batch in fresh for reject in batch.rejects])
