@@ -39,6 +39,38 @@ def levels(leaves: Sequence[bytes]) -> Nodes:
     return lambda level, index: rows[level][index]
 
 
+class Small:
+    """A tree of at least one leaf that fits in memory: its root and all its paths in a fraction of the time.
+
+    A node without a sibling goes up a level as it is, which makes the tree of RFC 6962; `root` and `inclusion_proof`
+    are the reference.
+    """
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, leaves: Sequence[bytes]) -> None:
+        self._rows = [leaves]
+        while len(row := self._rows[-1]) > 1:
+            pairs = zip(row[::2], row[1::2], strict=False)
+            above = [sha256(b"\x01" + left + right).digest() for left, right in pairs]
+            if len(row) & 1:
+                above.append(row[-1])
+            self._rows.append(above)
+
+    @property
+    def root(self) -> bytes:
+        return self._rows[-1][0]
+
+    def path(self, index: int) -> tuple[bytes, ...]:
+        """The audit path of a leaf, from the leaf upwards."""
+        path = []
+        for row in self._rows:
+            if (sibling := index ^ 1) < len(row):
+                path.append(row[sibling])
+            index >>= 1
+        return tuple(path)
+
+
 def root(size: int, nodes: Nodes) -> bytes:
     """The root of the first `size` leaves (MTH of RFC 6962, 2.1)."""
     return _subtree(0, size, nodes) if size else EMPTY_ROOT

@@ -18,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
 from exchange.agreements import Bundle
 from exchange.disclosure import Disclosure
@@ -28,7 +29,7 @@ from gateway.background import Background, Job
 from gateway.harvest import Harvest
 from gateway.identity import CALLER, Identity
 from gateway.issuer import DevIssuer
-from gateway.limits import REQUEST_ID, Edge
+from gateway.limits import REQUEST_ID, Edge, Refusal
 from gateway.problems import MethodNotAllowed, SubjectsExhausted, render
 from gateway.push import Pushing
 from gateway.routes import contracts, datasets, health, pages, registry, tokens, views
@@ -80,10 +81,12 @@ def build(parts: Parts, title: str = "Exchange") -> Edge:
         redirect_slashes=False,  # it would repeat the path
         lifespan=lambda app: _running(app, parts),
     )
+    refusal = _refusal(parts.trail)
     for kind in (ExchangeError, HTTPException, RequestValidationError, Exception):
-        app.add_exception_handler(kind, _answer(parts.trail))
+        app.add_exception_handler(kind, _answer(refusal))
     app.add_exception_handler(ClientDisconnect, _gone)
-    app.router.routes.extend(views.routes(parts.identity, parts.bundle, parts.disclosure, parts.harvest))
+    direct = views.routes(parts.identity, parts.bundle, parts.disclosure, parts.harvest)
+    app.router.routes.extend(direct)  # for their other methods, which are none
     app.include_router(contracts.router(parts.identity, parts.bundle))
     app.include_router(datasets.router(parts.identity, parts.bundle, parts.pushing, parts.harvest))
     app.include_router(registry.router(parts.identity, parts.registry, parts.trail.act))
@@ -91,7 +94,7 @@ def build(parts: Parts, title: str = "Exchange") -> Edge:
     if parts.issuer is not None:
         app.include_router(tokens.router(parts.issuer))
     app.include_router(pages.router(lambda: openapi.document(app)))
-    return Edge(app)
+    return Edge(app, direct=direct, refusal=refusal)
 
 
 @contextlib.asynccontextmanager
@@ -112,19 +115,28 @@ async def _running(app: FastAPI, parts: Parts) -> AsyncIterator[None]:
         yield
 
 
-def _answer(trail: Trail) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """The handler that turns errors into answers; a refusal of a known client is written to the audit log first."""
+def _refusal(trail: Trail) -> Refusal:
+    """What turns errors into answers; a refusal of a known client is written to the audit log first."""
 
-    async def handler(request: Request, error: Exception) -> Response:
+    async def refusal(scope: Scope, error: Exception) -> tuple[int, dict[str, str], bytes]:
         ours = _ours(error)
-        caller = request.scope.get(CALLER)
+        caller = scope.get(CALLER)
         if caller is not None and isinstance(ours, _NOTED) and not isinstance(ours, NothingPermitted):
             try:
-                await trail.refused(caller.client, request.scope, ours)
+                await trail.refused(caller.client, scope, ours)
             except AuditUnavailable as unavailable:
                 ours = unavailable
-        form = registry.confluent if request.url.path.startswith(f"{registry.PREFIX}/") else render
-        status, headers, body = form(ours, request.scope[REQUEST_ID])
+        form = registry.confluent if scope["path"].startswith(f"{registry.PREFIX}/") else render
+        return form(ours, scope[REQUEST_ID])
+
+    return refusal
+
+
+def _answer(refusal: Refusal) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """The same as a handler of FastAPI."""
+
+    async def handler(request: Request, error: Exception) -> Response:
+        status, headers, body = await refusal(request.scope, error)
         return Response(body, status, headers)
 
     return handler

@@ -6,7 +6,8 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive, Scope
 
 from gateway import strictjson
 from gateway.problems import MediaTypeRefused
@@ -29,5 +30,18 @@ def media_type(headers: Iterable[tuple[bytes, bytes]], accepted: Collection[str]
 
 async def json_body(request: Request, accepted: Collection[str] = JSON) -> Any:
     """The value of a JSON body. Raises MediaTypeRefused, Malformed, BodyTooLarge, TooSlow."""
-    media_type(request.scope["headers"], accepted)
-    return strictjson.read(await request.body())
+    return await received_json(request.scope, request.receive, accepted)
+
+
+async def received_json(scope: Scope, receive: Receive, accepted: Collection[str] = JSON) -> Any:
+    """The same of a request that is none of Starlette's. Raises ClientDisconnect too."""
+    media_type(scope["headers"], accepted)
+    message = await receive()
+    parts = []
+    while message["type"] == "http.request" and message.get("more_body", False):
+        parts.append(message.get("body", b""))
+        message = await receive()
+    if message["type"] != "http.request":
+        raise ClientDisconnect
+    parts.append(message.get("body", b""))
+    return strictjson.read(b"".join(parts))

@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from exchange.errors import BadRequest, CallerError
 from exchange.metrics import REQUESTS
-from gateway.limits import BEGAN, HEADER_BYTES, SECONDS, SECURITY_HEADERS, UNMATCHED
+from gateway.limits import ARRIVED, BEGAN, HEADER_BYTES, SECONDS, SECURITY_HEADERS, UNMATCHED
 from gateway.problems import HeadersTooLarge, TooSlow, render
 
 UNREAD_SECONDS = 30.0
@@ -101,6 +101,10 @@ class BoundedProtocol(HttpToolsProtocol):
         """What uvicorn answers to bytes that are no HTTP; ours is a problem like every other."""
         self._refuse(BadRequest("not a valid HTTP/1.1 request"))
 
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self.scope["state"][ARRIVED] = True
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if not self.transport.is_closing() and not self._answering() and not self._in_header:
@@ -120,9 +124,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def _one_reading(self) -> bool:
         """RFC 9112: HTTP/1.1 with one Host (3.2); chunked and no other coding, never of an HTTP/1.0 client (6.1)."""
         version = self.parser.get_http_version()
-        given = [(name.lower(), value) for name, value in self.headers]
-        hosts = sum(1 for name, _ in given if name == b"host")
-        codings = [value.strip().lower() for name, value in given if name == b"transfer-encoding"]
+        hosts, codings = 0, []
+        for name, value in self.headers:  # names in small letters: ASGI's form
+            if name == b"host":
+                hosts += 1
+            elif name == b"transfer-encoding":
+                codings.append(value.strip().lower())
         if version == "1.1":
             return hosts == 1 and codings in ([], [b"chunked"])
         return version == "1.0" and hosts <= 1 and not codings

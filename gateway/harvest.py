@@ -14,8 +14,9 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import date, datetime, timedelta
-from typing import Protocol
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -51,7 +52,7 @@ class Harvest:
         self._keys = keys
         self._clock = clock
         self._under_way: Counter[tuple[str, str]] = Counter()
-        self._day = self._today()
+        self._day, self._begins, self._ends = self._today(clock())
         self._sketches: dict[str, Sketch] = {}
         self._warned: set[str] = set()
         self._damaged: set[str] = set()  # told once a day, not with every exchange
@@ -73,24 +74,24 @@ class Harvest:
 
     def check(self, client: Client) -> None:
         """Whether it may see one more subject today. Raises SubjectsExhausted."""
-        self._turn()
+        now = self._turn()
         limit = self._limit(client)
-        if len(self._sketch(_name(client))) >= limit:
+        if len(self._sketch(_name(client.key))) >= limit:
             THROTTLED.labels(client.client_id, "subjects").inc()
-            raise SubjectsExhausted(limit, self._seconds_left())
+            raise SubjectsExhausted(limit, self._seconds_left(now))
 
     def saw(self, client: Client, subject: Subject) -> dict[str, str]:
         """It was shown this subject, whether anything is known of it or not. The headers that tell how it stands."""
-        self._turn()
-        name, limit = _name(client), self._limit(client)
+        now = self._turn()
+        name, limit = _name(client.key), self._limit(client)
         sketch = self._sketch(name)
         sketch.add(self._keys.subject(subject))
         size = len(sketch)
-        SUBJECTS_SEEN.labels(client.client_id).set(size)
+        _gauge(client.client_id).set(size)
         if size >= WARN_SHARE * limit and name not in self._warned:
             self._warned.add(name)
             log.warning("a client nears its number of subjects a day", client=client.client_id, subjects=size, of=limit)
-        return rate_limit(SubjectsExhausted.policy, limit, max(0, limit - size), self._seconds_left())
+        return rate_limit(SubjectsExhausted.policy, limit, max(0, limit - size), self._seconds_left(now))
 
     async def exchange(self) -> None:
         """Add what was counted here to what the others know, and learn it. Raises StoreUnavailable."""
@@ -123,22 +124,37 @@ class Harvest:
             sketch = self._sketches[name] = Sketch()
         return sketch
 
-    def _turn(self) -> None:
-        """At midnight everyone begins anew."""
-        if self._day != (today := self._today()):
-            self._day = today
-            self._sketches.clear()
-            self._warned.clear()
-            self._damaged.clear()
+    def _turn(self) -> datetime:
+        """What time it is now. At midnight everyone begins anew."""
+        now = self._clock()
+        if not self._begins <= now < self._ends:
+            day, self._begins, self._ends = self._today(now)
+            if day != self._day:
+                self._day = day
+                self._sketches.clear()
+                self._warned.clear()
+                self._damaged.clear()
+        return now
 
-    def _today(self) -> date:
-        return self._clock().astimezone(self._zone).date()
+    def _today(self, now: datetime) -> tuple[date, datetime, datetime]:
+        """The city's day of this time, when it began, and when the next one begins."""
+        day = now.astimezone(self._zone).date()
+        begins, ends = (
+            datetime.combine(each, datetime.min.time(), self._zone).astimezone(UTC)
+            for each in (day, day + timedelta(days=1))
+        )
+        return day, begins, ends
 
-    def _seconds_left(self) -> int:
-        now = self._clock().astimezone(self._zone)
-        midnight = datetime.combine(now.date() + timedelta(days=1), datetime.min.time(), self._zone)
-        return max(1, int((midnight - self._clock()).total_seconds()))
+    def _seconds_left(self, now: datetime) -> int:
+        return max(1, int((self._ends - now).total_seconds()))
 
 
-def _name(client: Client) -> str:
-    return json.dumps(client.key)
+@lru_cache(4096)
+def _name(key: tuple[str, str]) -> str:
+    """How a client's sketch is named in the store."""
+    return json.dumps(key)
+
+
+@lru_cache(4096)
+def _gauge(client_id: str) -> Any:
+    return SUBJECTS_SEEN.labels(client_id)

@@ -25,6 +25,7 @@ from gateway.tokens import Reason, Token, TokenRefused, Tokens
 CALLER = "exchange.caller"
 CACHE_SIZE = 4096
 CACHE_SECONDS = 60.0
+_HIT, _MISS = TOKEN_CACHE.labels("hit"), TOKEN_CACHE.labels("miss")
 # RFC 6750 section 2.1, with the single blank of RFC 9110's credentials.
 _BEARER = re.compile(rb"bearer ([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 
@@ -82,9 +83,9 @@ class Identity:
         now = self._clock().timestamp()
         if found is not None and now < found[0]:
             self._verified.move_to_end(key)
-            TOKEN_CACHE.labels("hit").inc()
+            _HIT.inc()
             return found[1]
-        TOKEN_CACHE.labels("miss").inc()
+        _MISS.inc()
         token = await self._tokens.verify(text.decode("ascii"))
         self._verified[key] = (min(token.good_until, now + CACHE_SECONDS), token)
         self._verified.move_to_end(key)

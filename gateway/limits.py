@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import structlog
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exchange.errors import ExchangeError
@@ -50,6 +52,7 @@ SECURITY_HEADERS = {
 
 REQUEST_ID = "exchange.request_id"
 BEGAN = "exchange.began"
+ARRIVED = "exchange.arrived"  # in the scope's state: all of the request is here
 NOTES = "exchange.notes"
 
 
@@ -67,11 +70,16 @@ class Allowance:
 
 
 PUSH = Allowance(PUSH_BYTES, SECONDS, PUSH_RATE)
+COMMON = Allowance()
 
 
 def allowance(method: str, path: str) -> Allowance:
     """Pushes may be larger and take longer; everything else has the common bounds."""
-    return PUSH if method == "POST" and path.startswith("/v1/datasets/") else Allowance()
+    return PUSH if method == "POST" and path.startswith("/v1/datasets/") else COMMON
+
+
+Refusal = Callable[[Scope, Exception], Awaitable[tuple[int, dict[str, str], bytes]]]
+"""What makes an answer of an error: status, headers, body."""
 
 
 @dataclass(slots=True)
@@ -82,16 +90,20 @@ class Intake:
     began: float
     allowed: Allowance
     complete: bool
+    state: Mapping[str, Any]
     received: int = 0
 
     async def __call__(self) -> Message:
         if self.complete:
             return await self.receive()
-        try:
-            async with asyncio.timeout_at(self.allowed.deadline(self.began, self.received)):
-                message = await self.receive()
-        except TimeoutError:
-            raise TooSlow(_slow(self.allowed)) from None
+        if ARRIVED in self.state:  # nothing to wait for: no clock
+            message = await self.receive()
+        else:
+            try:
+                async with asyncio.timeout_at(self.allowed.deadline(self.began, self.received)):
+                    message = await self.receive()
+            except TimeoutError:
+                raise TooSlow(_slow(self.allowed)) from None
         if message["type"] == "http.request":
             self.received += len(message.get("body", b""))
             self.complete = not message.get("more_body", False)
@@ -128,7 +140,7 @@ class Answer:
         """Pass on a message of the answer; the first one gets our headers, the last one may linger."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message = {**message, "headers": [*self._headers(message.get("headers", ()))]}
+            message = {**message, "headers": self._headers(message.get("headers", ()))}
         elif message["type"] == "http.response.body" and not message.get("more_body", False):
             self.finished = True
             if not self.intake.complete:
@@ -139,31 +151,44 @@ class Answer:
 
     async def fail(self, error: Exception) -> None:
         """Answer with a problem."""
-        status, headers, body = render(error, self.request_id)
-        headers["content-length"] = str(len(body))
+        await self.whole(*render(error, self.request_id))
+
+    async def whole(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Answer with a body that is ready."""
         pairs = [(name.encode(), text.encode("latin-1")) for name, text in headers.items()]
+        pairs.append((b"content-length", b"%d" % len(body)))
         await self.message({"type": "http.response.start", "status": status, "headers": pairs})
         await self.message({"type": "http.response.body", "body": body, "more_body": False})
 
-    def _headers(self, given: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[bytes, bytes]]:
-        names = set()
-        for name, text in given:
-            names.add(name.lower())
-            yield name, text
-        yield b"x-request-id", self.request_id.encode()
-        for header, value in _SECURITY:
-            if header not in names:
-                yield header, value
+    def _headers(self, given: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        headers = list(given)
+        names = {name.lower() for name, _ in headers}
+        headers.append((b"x-request-id", self.request_id.encode()))
+        headers += _SECURITY if names.isdisjoint(_SECURITY_NAMES) else [one for one in _SECURITY if one[0] not in names]
         if not self.intake.complete or self.status in _CLOSING:
-            yield b"connection", b"close"
+            headers.append((b"connection", b"close"))
+        return headers
 
 
 class Edge:
-    """The ASGI application that stands around all others."""
+    """The ASGI application that stands around all others.
 
-    def __init__(self, app: ASGIApp, clock: Callable[[], float] = time.perf_counter) -> None:
+    A POST to the path of a route in `direct` goes to that route past the application around it; what it raises before
+    it answers, `refusal` makes an answer of.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        clock: Callable[[], float] = time.perf_counter,
+        *,
+        direct: Sequence[Route] = (),
+        refusal: Refusal | None = None,
+    ) -> None:
         self._app = app
         self._clock = clock
+        self._direct = {route.path: route for route in direct}
+        self._refusal = refusal
         self.failure: ExchangeError | None = None  # why it could not start
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -176,7 +201,11 @@ class Edge:
         answer = self._open(scope, receive, send)
         try:
             self._check(scope, answer.intake)
-            await self._app(scope, answer.intake, answer.message)
+            route = self._direct.get(scope["path"]) if scope["method"] == "POST" else None
+            if route is None:
+                await self._app(scope, answer.intake, answer.message)
+            else:
+                await self._past(route, scope, answer)
         except (HeadersTooLarge, BodyTooLarge, TooSlow) as error:
             await self._fail(answer, error)
         except ClientDisconnect:
@@ -186,6 +215,17 @@ class Edge:
             await self._fail(answer, error)
         finally:
             self._close(answer, self._clock() - started)
+
+    async def _past(self, route: Route, scope: Scope, answer: Answer) -> None:
+        scope["route"] = route
+        try:
+            await route.app(scope, answer.intake, answer.message)
+        except (HeadersTooLarge, BodyTooLarge, TooSlow):
+            raise
+        except ExchangeError as error:
+            if self._refusal is None or answer.status:
+                raise
+            await answer.whole(*await self._refusal(scope, error))
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Start and stop. Why a start failed is kept for whoever runs the server; the server gets no traceback."""
@@ -202,18 +242,20 @@ class Edge:
     def _open(self, scope: Scope, receive: Receive, send: Send) -> Answer:
         request_id = scope[REQUEST_ID] = secrets.token_hex(16)
         scope[NOTES] = {}
-        began = scope.get("state", {}).get(BEGAN) or asyncio.get_running_loop().time()
-        has_body = any(
-            (name == b"content-length" and text != b"0") or name == b"transfer-encoding"
-            for name, text in scope["headers"]
-        )
-        intake = Intake(receive, began, allowance(scope["method"], scope["path"]), complete=not has_body)
+        state = scope.get("state", {})
+        began = state.get(BEGAN) or asyncio.get_running_loop().time()
+        has_body = False
+        for name, text in scope["headers"]:
+            if (name == b"content-length" and text != b"0") or name == b"transfer-encoding":
+                has_body = True
+        intake = Intake(receive, began, allowance(scope["method"], scope["path"]), not has_body, state)
         return Answer(scope, intake, send, request_id)
 
     def _check(self, scope: Scope, intake: Intake) -> None:
         """Refuse what the header tells already."""
         size = len(scope.get("raw_path") or b"") + len(scope.get("query_string", b""))
-        size += sum(len(name) + len(text) + 4 for name, text in scope["headers"])
+        for name, text in scope["headers"]:
+            size += len(name) + len(text) + 4
         if size > HEADER_BYTES:
             raise HeadersTooLarge(f"at most {HEADER_BYTES} bytes")
         for name, text in scope["headers"]:
@@ -231,7 +273,7 @@ class Edge:
         scope = answer.scope
         route = template(scope)
         method = scope["method"] if scope["method"] in METHODS else "other"
-        REQUESTS.labels(route, method, str(answer.status or 499)).inc()
+        _counter(route, method, answer.status or 499).inc()
         log.info(
             "request",
             request_id=answer.request_id,
@@ -261,7 +303,13 @@ def security_headers(overrides: Mapping[str, str]) -> dict[str, str]:
 
 
 _CLOSING = (408, 413, 431)
-_SECURITY = tuple((name.encode(), text.encode()) for name, text in SECURITY_HEADERS.items())
+_SECURITY = [(name.encode(), text.encode()) for name, text in SECURITY_HEADERS.items()]
+_SECURITY_NAMES = frozenset(name for name, _ in _SECURITY)
+
+
+@lru_cache(4096)
+def _counter(route: str, method: str, status: int) -> Any:
+    return REQUESTS.labels(route, method, str(status))
 
 
 def _large(allowed: Allowance) -> str:

@@ -253,7 +253,7 @@ def test_what_is_no_receipt_says_so(text: str) -> None:
 def test_a_receipt_cannot_be_moved_to_another_number_or_writer() -> None:
     made = receipt()
     for change in ({"number": made.number + 1}, {"number": 10}, {"number": 18}, {"writer": "gateway-2"}):
-        moved = Receipt(**{**{name: getattr(made, name) for name in Receipt.__slots__}, **change})
+        moved = Receipt(**{**{name: getattr(made, name) for name in Receipt._fields}, **change})
         with pytest.raises(ReceiptInvalid):
             verify_receipt(moved, BODY, KEYS)
 

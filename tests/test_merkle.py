@@ -166,6 +166,15 @@ def test_every_proof_of_every_small_tree_is_the_one_of_the_rfc(size: int) -> Non
         assert merkle.verify_consistency(old, size, mth(d[:old]), head, proof)
 
 
+@pytest.mark.parametrize("size", [*range(1, 34), 63, 64, 65, 255, 256])
+def test_a_small_tree_has_the_same_root_and_paths(size: int) -> None:
+    hashes = [leaf_hash(leaf) for leaf in data(size)]
+    nodes, small = levels(hashes), merkle.Small(hashes)
+    assert small.root == merkle.root(size, nodes)
+    for index in range(size):
+        assert list(small.path(index)) == merkle.inclusion_proof(index, size, nodes)
+
+
 @settings(max_examples=60, deadline=None)
 @given(size=st.integers(0, 300))
 def test_the_frontier_is_the_right_edge_of_the_tree(size: int) -> None:

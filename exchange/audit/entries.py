@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import rfc8785
 
 from exchange import merkle
-from exchange.audit.encoding import canonical
+from exchange.audit.encoding import canonical, digest
 from exchange.records import rfc3339
 
 SALT_BYTES = 16
@@ -73,22 +73,21 @@ class Entry:
             "purpose": self.purpose,
             "case": self.case,
             "subject": self.subject,
-            "contracts": {topic: list(fields) for topic, fields in self.contracts.items()},
-            "policies": list(self.policies),
+            "contracts": {topic: list(fields) for topic, fields in self.contracts.items()} or None,
+            "policies": list(self.policies) or None,
             "bundle": self.bundle,
             "reason": self.reason,
             "request": self.request,
             "traceparent": self.traceparent,
         }
-        present = {name: value for name, value in members.items() if value is not None and value not in ({}, [])}
+        present = {name: value for name, value in members.items() if value is not None}
         found = rfc8785.dumps({**present, "details": _exact(self.details)}) if self.details else canonical(present)
         if len(found) > MAX_BYTES:
             raise ValueError(f"the entry has {len(found)} bytes; at most {MAX_BYTES} are kept")
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """An entry on its way into the log: its bytes, and the salted digest of the body that was shown with it.
 
     `hash` is that of the bytes, `leaf` what goes into the group's tree.
@@ -110,7 +109,7 @@ class Line:
 
 def answer_digest(salt: bytes, body: bytes) -> bytes:
     """SHA-256(salt || body), the salt of 16 bytes: the body cannot be guessed from the log, only proved with it."""
-    return sha256(salt + body).digest()
+    return digest(salt, body)
 
 
 def entry_hash(entry: bytes) -> bytes:

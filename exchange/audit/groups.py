@@ -82,9 +82,7 @@ class SignedGroup:
 
 def seal(writer: str, first: int, previous: bytes | None, leaves: Sequence[bytes], signer: Signer) -> SignedGroup:
     """Sign the group of these leaf hashes (1 to 256 of them)."""
-    size = len(leaves)
-    root = merkle.root(size, merkle.levels(leaves))
-    group = Group(writer, first, first + size - 1, root, previous)
+    group = Group(writer, first, first + len(leaves) - 1, merkle.Small(leaves).root, previous)
     return SignedGroup(group, signer.token(group.payload(), KIND))
 
 

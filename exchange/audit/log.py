@@ -105,15 +105,12 @@ class AuditLog:
         if self._trouble is not None or self._closing or self._stalled():
             raise AuditUnavailable(self._trouble or "the store does not answer")
         line = Line.of(entry, body, secrets.token_bytes(SALT_BYTES))
-        future: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Receipt] = loop.create_future()
         if not self._arrived:  # what else this turn of the loop brings goes with it: fewer, larger groups
-            asyncio.get_running_loop().call_soon(self._hand_over)
+            loop.call_soon(self._hand_over)
         self._arrived.append(_Waiting(line, future, time.monotonic() + self._deadline))
-        try:
-            async with asyncio.timeout(self._deadline):
-                return await future
-        except TimeoutError:
-            raise AuditUnavailable("the store does not answer") from None
+        return await future
 
     async def close(self) -> None:
         """Write what waits, then free the slot. Every later append raises AuditUnavailable."""
@@ -123,11 +120,13 @@ class AuditLog:
         await asyncio.to_thread(self._thread.join, 2 * self._deadline)
 
     def _hand_over(self, closing: bool = False) -> None:
+        arrived, self._arrived = self._arrived, []
+        if arrived:  # one timer for all of them
+            asyncio.get_running_loop().call_later(self._deadline, _give_up, arrived)
         with self._changed:
-            self._queue.extend(self._arrived)
+            self._queue.extend(arrived)
             self._closing |= closing
             self._changed.notify()
-        self._arrived.clear()
 
     # --- the thread ---------------------------------------------------------------------------------------------------
 
@@ -217,3 +216,10 @@ class AuditLog:
     def _stalled(self) -> bool:
         since = self._busy_since
         return since is not None and time.monotonic() - since > self._deadline
+
+
+def _give_up(waiting: list[_Waiting]) -> None:
+    """Those whose entry is not durable by now are told so."""
+    for one in waiting:
+        if not one.future.done():
+            one.future.set_exception(AuditUnavailable("the store does not answer"))

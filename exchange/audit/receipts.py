@@ -6,8 +6,7 @@ holds the log can then show that the very entry is in it, or not (`verify.find`)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -21,8 +20,7 @@ from exchange.errors import AuditBroken, ReceiptInvalid
 MAX_CHARACTERS = 8_192
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What the header `Exchange-Receipt` says.
 
     `entry` is the SHA-256 of the entry's stored bytes, `salt` what was put before the body when it was hashed, `path`

@@ -105,17 +105,10 @@ class _Sent:
 
 def receipts(signed: SignedGroup, lines: Sequence[Line]) -> list[Receipt]:
     """The receipts of a group that is durable."""
-    nodes = merkle.levels([line.leaf for line in lines])
+    group, tree = signed.group, merkle.Small([line.leaf for line in lines])
     return [
-        Receipt(
-            writer=signed.group.writer,
-            number=signed.group.first + index,
-            entry=line.hash,
-            salt=line.salt,
-            path=tuple(merkle.inclusion_proof(index, len(lines), nodes)),
-            group=signed.token,
-        )
-        for index, line in enumerate(lines)
+        Receipt(group.writer, number, line.hash, line.salt, tree.path(number - group.first), signed.token)
+        for number, line in enumerate(lines, group.first)
     ]
 
 

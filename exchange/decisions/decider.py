@@ -8,7 +8,7 @@ seen. The decision rests on that one alone.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -63,6 +63,20 @@ class Asked:
     verdicts: Mapping[int, Verdict]
 
 
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """The decisions of a survey, since when and until when all of them hold, and the outcomes of all it asked for."""
+
+    client: Client
+    since: datetime
+    until: datetime | None
+    decisions: tuple[Decision, ...]
+    outcomes: Mapping[str, int]
+
+    def holds(self, client: Client, now: datetime) -> bool:
+        return self.client is client and self.since <= now and (self.until is None or now < self.until)
+
+
 class Decider:
     """Decides under one bundle. Safe to share between threads; decisions are kept for as long as they hold.
 
@@ -89,6 +103,7 @@ class Decider:
             self._majors[terms.kind][terms.contract].append(terms.major)
         self._limit = limit
         self._kept: dict[tuple[tuple[str, str], str, str, int, bool], tuple[datetime, Decision]] = {}
+        self._surveys: dict[tuple[tuple[str, str], str, str, bool], _Survey] = {}
 
     def decide(self, client: Client, purpose: str, contract: str, major: int, case: bool, now: datetime) -> Decision:
         """May this client see this major of this contract for this purpose? `case`: the request names one.
@@ -108,19 +123,28 @@ class Decider:
         case: bool,
         now: datetime,
         contracts: Collection[str] | None = None,
-    ) -> list[Decision]:
+    ) -> Sequence[Decision]:
         """One decision for each contract about subjects of this kind (`citizen`, `enterprise`), in order of name.
 
         It is that of the newest major that is permitted; where none is, that of the newest. `contracts` narrows; a name
-        in it that does not exist is passed over.
+        in it that does not exist is passed over. All of a kind are kept together for as long as they hold: whoever is
+        given the same object again has the same decisions.
         """
-        found = []
+        whole = contracts is None and type(case) is bool and type(purpose) is str
+        if whole:
+            kept = self._surveys.get((client.key, purpose, kind, case))
+            if kept is not None and kept.holds(client, now):
+                for outcome, count in kept.outcomes.items():
+                    _COUNTERS[outcome].inc(count)
+                return kept.decisions
+        found, asked = [], []
         for contract, majors in self._majors[kind].items():
             if contracts is not None and contract not in contracts:
                 continue
             newest = None
             for major in majors:
                 decision = self.decide(client, purpose, contract, major, case, now)
+                asked.append(decision)
                 newest = newest or decision
                 if decision.allowed:
                     break
@@ -128,7 +152,10 @@ class Decider:
                 assert newest is not None  # noqa: S101 -- a contract without a major is not in the terms
                 decision = newest
             found.append(decision)
-        return found
+        decisions = tuple(found)
+        if whole and asked:
+            self._keep(client, purpose, kind, case, decisions, asked)
+        return decisions
 
     def permitted(
         self,
@@ -176,6 +203,29 @@ class Decider:
     def says(self, guardrail: str) -> str:
         """The sentence that a guardrail stands for."""
         return self._guardrails[guardrail].says
+
+    def _keep(
+        self,
+        client: Client,
+        purpose: str,
+        kind: str,
+        case: bool,
+        decisions: tuple[Decision, ...],
+        asked: Sequence[Decision],
+    ) -> None:
+        """Keep a survey while each of the decisions holds that it asked for; not if one of them is not kept."""
+        since, until = _EVER, None
+        for decision in asked:
+            kept = self._kept.get((client.key, purpose, decision.contract, decision.major, case))
+            if kept is None or kept[1] is not decision:
+                return
+            since = max(since, kept[0])
+            if decision.until is not None:
+                until = decision.until if until is None else min(until, decision.until)
+        if len(self._surveys) >= self._limit:
+            self._surveys.clear()
+        outcomes = Counter(decision.outcome for decision in asked)
+        self._surveys[client.key, purpose, kind, case] = _Survey(client, since, until, decisions, outcomes)
 
     def _kept_or_made(
         self, client: Client, purpose: str, contract: str, major: int, case: bool, now: datetime

@@ -3,6 +3,7 @@
 In reading order:
 
     policy      PolicyWatch: the bundle in force, looked for twice a second; none that may be old is used
+    plans       by what a request reads, and what its entry says of it; kept for as long as its decisions hold
     gathering   what of a subject may be shown, trimmed as it is read; long lists in bounded pieces
     disclose    ViewRequest, View, Disclosure: whoever reads `Disclosure.disclose` has read the verb
 

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-import orjson
-
 from exchange.agreements import Bundle, Client
+from exchange.audit.encoding import digest
 from exchange.audit.entries import Entry, Outcome
 from exchange.audit.keys import AuditKeys
 from exchange.audit.log import AuditLog
 from exchange.audit.receipts import Receipt
 from exchange.clock import Clock
-from exchange.decisions import Decider, Decision
+from exchange.decisions import Decider
 from exchange.disclosure.gathering import Gathering
+from exchange.disclosure.plans import Plans
 from exchange.disclosure.policy import PolicyWatch
 from exchange.errors import CallerError, ExchangeError, NothingPermitted
 from exchange.metrics import VIEW_SECONDS, VIEWS
 from exchange.store import FacetReader
 from exchange.subjects import SCHEMES, KeyMaker, Subject
-from exchange.views import Selection, Trimmer, Trimmers, merge, select
+
+_SERVED = VIEWS.labels("served")
 
 WATERMARKS_S = 0.5
 """How old the watermarks of a view may be: as_of lags by at most this."""
@@ -63,7 +63,7 @@ class View:
     @property
     def content_digest(self) -> str:
         """The value of the header Content-Digest (RFC 9530)."""
-        return f"sha-256=:{b64encode(hashlib.sha256(self.body).digest()).decode('ascii')}:"
+        return f"sha-256=:{b64encode(digest(self.body)).decode('ascii')}:"
 
 
 class Disclosure:
@@ -84,7 +84,7 @@ class Disclosure:
         self._keys = keys
         self._audit_keys = audit_keys
         self._clock = clock
-        self._trimmers = Trimmers()
+        self._plans = Plans()
         self._watermarks = _Watermarks(reader)
 
     async def disclose(self, request: ViewRequest) -> tuple[View, Receipt]:
@@ -112,7 +112,7 @@ class Disclosure:
             VIEWS.labels("unavailable").inc()
             raise
         # The line of no return: before it nothing has left.
-        VIEWS.labels("served").inc()
+        _SERVED.inc()
         VIEW_SECONDS.observe(time.perf_counter() - started)
         return View(body, known["bundle"]), receipt
 
@@ -130,32 +130,17 @@ class Disclosure:
         known["bundle"] = bundle.version
         kind = SCHEMES[request.subject.scheme].kind
         survey = decider.survey(request.client, request.purpose, kind, request.case is not None, now)
-        if errors := {_topic(one): one.reason for one in survey if one.error}:
-            known["details"] = {"errors": errors}
-        permitted = [decision for decision in survey if decision.allowed]
-        if not permitted:
-            known["policies"] = _ids(survey)
+        plan = self._plans.of(bundle, survey, request.contracts, request.fields)
+        if plan.errors:
+            known["details"] = {"errors": plan.errors}
+        known["policies"] = plan.policies
+        if not plan.permitted:
             raise NothingPermitted
-        asked = select(permitted, bundle.terms, request.contracts, request.fields)
-        known |= {"contracts": _shown(asked), "policies": _ids(asked.decisions)}
-        pairs = [((one.contract, one.major), one) for one in asked.decisions]
-        # A decision that was narrowed to some fields is this request's own: its trimmer would never be asked for again.
-        make = self._trimmers.of if request.fields is None else Trimmer
-        trimmers = {pair: make(decision, bundle.terms[pair]) for pair, decision in pairs}
-        gathering = Gathering(self._reader, trimmers, bundle.terms, request.after, now)
+        known["contracts"] = plan.contracts
+        gathering = Gathering(self._reader, plan.trimmers, bundle.terms, request.after, now)
         told = await self._watermarks.of(bundle)  # before the facets: no value is said to be newer than it is
         trimmed = await gathering.of(self._keys.subject(request.subject))
-        return orjson.dumps(
-            merge(
-                trimmed,
-                bundle.terms,
-                told,
-                now,
-                request.after,
-                cut=gathering.cut,
-                not_available=asked.not_available,
-            )
-        )
+        return plan.speller(trimmed, told, now, request.after, cut=gathering.cut, not_available=plan.not_available)
 
     def _entry(self, request: ViewRequest, now: datetime, outcome: Outcome, **members: Any) -> Entry:
         client = request.client
@@ -210,21 +195,3 @@ def _refusal(error: Exception, known: Mapping[str, Any]) -> tuple[Outcome, str]:
         return "error", type(error).__name__  # its text may hold anything
     by_error = not isinstance(error, CallerError) or (isinstance(error, NothingPermitted) and "details" in known)
     return ("error" if by_error else "refused"), str(error)
-
-
-def _topic(decision: Decision) -> str:
-    return f"{decision.contract}.v{decision.major}"
-
-
-def _ids(decisions: Iterable[Decision]) -> list[str]:
-    """What the decisions rest on: guardrails and agreements, each once."""
-    named: set[str] = set()
-    for decision in decisions:
-        named.update(decision.policies)
-        if decision.agreement is not None:
-            named.add(decision.agreement)
-    return sorted(named)
-
-
-def _shown(asked: Selection) -> dict[str, list[str]]:
-    return {_topic(decision): sorted(decision.fields) for decision in asked.decisions}

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -124,7 +124,7 @@ class _Merging:
             said.sort(key=_Said.order)
         return {
             "value": said[0].value,
-            "conflict": len(said) > 1 and _differ(said),
+            "conflict": len(said) > 1 and differ(_plain(said)),
             "said_by": [one.shown() for one in said],
         }
 
@@ -164,12 +164,16 @@ class _Merging:
         }
 
 
-def _differ(said: list[_Said]) -> bool:
-    """Whether two of them contradict each other. A masked value and a null contradict nobody."""
-    open_ = [one for one in said if not one.masked and one.value is not None]
-    if all(one.value == open_[0].value and one.field.type == open_[0].field.type for one in open_[1:]):
+def _plain(said: list[_Said]) -> list[tuple[Any, str]]:
+    """The values that can contradict each other, with their types: a masked one and a null contradict nobody."""
+    return [(one.value, one.field.type) for one in said if not one.masked and one.value is not None]
+
+
+def differ(values: Sequence[tuple[Any, str]]) -> bool:
+    """Whether two of these JSON values, each with its type, contradict each other."""
+    if all(one == values[0] for one in values[1:]):
         return False  # the same to the letter: what is usual needs no folding
-    return len({compared(one.value, one.field.type) for one in open_}) > 1
+    return len({compared(value, type_) for value, type_ in values}) > 1
 
 
 def _behind(rows: list[_Row], start: Cursor) -> list[_Row]:

@@ -8,9 +8,8 @@ decision's condition is as if it did not exist, and so is a deletion.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -26,8 +25,7 @@ _NEVER = 4  # the level that nobody sees
 Find = Callable[[Mapping[str, Any]], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Trimmed:
+class Trimmed(NamedTuple):
     """What of a facet may be shown: permitted fields only, masked, and who said it.
 
     It holds no subject key, no record key, no offset: nothing from which more could be told. `values` are JSON values
@@ -63,6 +61,10 @@ class Trimmer:
             field = terms.fields[condition.field]
             self._tests.append((_finder(field), compiled(condition, field.type)))
         self._masked = frozenset(name for name, _, mask in self._shown if mask is not None)
+        # Fields that are there as they are shown, under one name, need no finding; None: some are not so.
+        names = [name for name, _, _ in self._shown]
+        as_they_are = not self._masked and not any(_altered(terms.fields[name]) for name in names)
+        self._plain = tuple(names) if as_they_are else None
 
     @property
     def hides(self) -> bool:
@@ -83,21 +85,29 @@ class Trimmer:
             value = find(payload)
             if value is _ABSENT or not test(value):
                 return None
+        if self._plain is not None:
+            values = {name: payload[name] for name in self._plain if name in payload}
+        else:
+            values = self._found(payload)
+        origin = facet.origin
+        return Trimmed(
+            facet.contract,
+            facet.major,
+            origin.source,
+            origin.department,
+            facet.shown_version,
+            facet.event_time,
+            values,
+            self._masked,
+        )
+
+    def _found(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         values = {}
         for name, find, mask in self._shown:
             value = find(payload)
             if value is not _ABSENT:
                 values[name] = value if mask is None else masks.apply(mask, value)
-        return Trimmed(
-            contract=facet.contract,
-            major=facet.major,
-            source=facet.origin.source,
-            department=facet.origin.department,
-            version=facet.shown_version,
-            event_time=facet.event_time,
-            values=values,
-            masked=self._masked,
-        )
+        return values
 
 
 class Trimmers:
@@ -129,13 +139,18 @@ def _payload(facet: Facet) -> dict[str, Any]:
     return payload
 
 
+def _altered(field: FieldTerms) -> bool:
+    """Whether the field may stand in a payload under another name or in another form than it is shown."""
+    return bool(field.aliases) or field.type == "long"
+
+
 def _finder(field: FieldTerms) -> Find:
     """How the field is found in a payload, in the JSON form of its present type; _ABSENT if it is not there.
 
     Contracts see to it that no name or alias stands for two fields.
     """
     name, names, long = field.name, (field.name, *field.aliases), field.type == "long"
-    if not (field.aliases or long):
+    if not _altered(field):
         return lambda payload: payload.get(name, _ABSENT)
 
     def find(payload: Mapping[str, Any]) -> Any:
