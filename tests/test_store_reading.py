@@ -8,11 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from exchange.errors import NotFound, StoreUnavailable
 from exchange.records import Facet, Watermark
 from exchange.store import LIST_LIMIT, Batch, FacetReader, Place, Told, open_reader
+from exchange.store.prepared import Prepared, numbers, texts
 from exchange.store.reading_postgres import CONNECTIONS, PROBES, PostgresFacetReader
 from tests.support.stores import NOW, Stores, facet, stores
 
@@ -175,14 +177,17 @@ class Counting(PostgresFacetReader):
         self.statements: list[int] = []
         self.error = error
 
-    async def _read(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        self.statements.append(len(parameters[0]))
+    async def _look_up(self, keys: Sequence[str], sets: Sequence[int], probes: Sequence[Any]) -> list[Any]:
+        assert {probe[0] for probe in probes} == set(sets)
+        self.statements.append(sum(1 for one in sets for probe in probes if probe[0] == one))
         await asyncio.sleep(0.01)
         if self.error is not None:
             raise self.error
         return [
-            (number, subject, contract, 1, "", "{}", 1, "a/b", 1, 1, 0, 0, None, 0)
-            for number, subject, contract in zip(*parameters[:3], strict=True)
+            (number, contract, 1, "", "{}", 1, "a/b", 1, 1, 0, 0, None, 0)
+            for number, one in enumerate(sets)
+            for set_, contract, *_ in probes
+            if set_ == one
         ]
 
 
@@ -207,8 +212,8 @@ async def test_a_caller_that_comes_as_the_last_statements_end_is_served() -> Non
     class Together(Counting):
         """Both statements end in one turn of the loop."""
 
-        async def _read(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-            self.statements.append(len(parameters[0]))
+        async def _look_up(self, keys: Sequence[str], sets: Sequence[int], probes: Sequence[Any]) -> list[Any]:
+            self.statements.append(len(keys))
             if len(self.statements) == CONNECTIONS:
                 asyncio.get_running_loop().call_later(0.01, ended.set)
             await ended.wait()
@@ -243,6 +248,24 @@ async def test_a_caller_that_goes_away_takes_nobody_along() -> None:
     await asyncio.sleep(0.001)
     gone.cancel()
     assert [one.subject_key for one in await stays] == ["k1.b"]
+
+
+@pytest.mark.services
+async def test_arrays_are_read_as_they_were_written(fresh_postgres: Callable[[], str]) -> None:
+    odd = ["", '"', "\\", "{", "}", ",", "NULL", " ", "\n", "甲", 'a"b\\"c', "k1.x"]
+    some = [[], [""], ["NULL"], ["\\"], ['"'], odd, ["k1.a", "k1.b"]]
+    connection = await psycopg.AsyncConnection.connect(fresh_postgres(), autocommit=True)
+    async with connection:
+        prepared = Prepared(connection, "SELECT $1::text[], $2::int8[]")
+        for each in some:
+            assert await prepared.rows([texts(each), numbers(range(len(each)))]) == [(each, [*range(len(each))])]
+        with pytest.raises(psycopg.DataError):
+            texts(["a\0b"])
+        long = ["x" * 100_000] * 100  # more than the socket takes at once
+        assert await prepared.rows([texts(long), numbers([-(2**63)])]) == [(long, [-(2**63)])]
+        with pytest.raises(psycopg.Error):
+            await prepared.rows([b"{", b"{}"])
+        assert connection.closed
 
 
 @pytest.mark.services

@@ -7,7 +7,7 @@ lone request waits for nobody. Under load one round trip serves dozens of views.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from exchange.records import Facet, moment
 from exchange.store import statements
 from exchange.store.database import meaning
 from exchange.store.facets import from_row
+from exchange.store.prepared import Prepared, numbers, texts
 from exchange.store.reading import LIST_LIMIT, Place, Told, start
 
 CONNECTIONS = 2  # one statement gathers while the other is on its way
@@ -26,11 +27,15 @@ POOL_SECONDS = 2.0  # how long a request waits for a connection while the databa
 PROBES = 256  # look-ups, one for each contract of each request, in one statement at most
 
 
+Probe = tuple[str, int, int, str, int]  # contract, major, the place to begin before, and how many rows at most
+
+
 @dataclass(slots=True)
 class _Request:
     """A call that waits for its rows."""
 
-    probes: list[tuple[Any, ...]]
+    subject_key: str
+    probes: tuple[Probe, ...]
     answer: asyncio.Future[list[Facet]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -41,13 +46,14 @@ class PostgresFacetReader:
         self._pool = AsyncConnectionPool(
             kwargs={**parameters, "autocommit": True, "prepare_threshold": 0},
             min_size=1,
-            max_size=CONNECTIONS,
+            max_size=CONNECTIONS + 1,  # each flight keeps one
             timeout=POOL_SECONDS,
             reconnect_timeout=POOL_SECONDS,  # after that, the next request tries again: no growing pauses
             open=False,
             name="facets",
         )
         self._opened = False
+        self._idle: list[Prepared] = []
         self._waiting: list[_Request] = []
         self._flights: set[asyncio.Task[None]] = set()
 
@@ -62,12 +68,8 @@ class PostgresFacetReader:
         if not wanted:
             return []
         places = after or {}
-        request = _Request(
-            [
-                (subject_key, contract, major, *start(places.get(contract)), limit)
-                for contract, major in dict.fromkeys(wanted)
-            ]
-        )
+        probes = tuple([(*pair, *start(places.get(pair[0])), limit) for pair in dict.fromkeys(wanted)])
+        request = _Request(subject_key, probes)
         self._waiting.append(request)
         if len(self._flights) < CONNECTIONS:
             self._flights.add(asyncio.create_task(self._fly()))
@@ -90,6 +92,8 @@ class PostgresFacetReader:
 
     async def close(self) -> None:
         """See FacetReader."""
+        while self._idle:
+            await self._pool.putconn(self._idle.pop().connection)
         await self._pool.close()
 
     async def _fly(self) -> None:
@@ -127,33 +131,62 @@ class PostgresFacetReader:
         return requests
 
     async def _fetch(self, requests: Sequence[_Request]) -> list[list[Facet]]:
-        probes = [(number, *probe) for number, request in enumerate(requests) for probe in request.probes]
+        sets: dict[tuple[Probe, ...], int] = {}
+        places = [sets.setdefault(request.probes, len(sets)) for request in requests]
+        keys = [request.subject_key for request in requests]
+        probes = [(number, *probe) for wanted, number in sets.items() for probe in wanted]
         answers: list[list[Facet]] = [[] for _ in requests]
-        for number, *row in await self._read(
-            statements.POSTGRES_FACETS, [list(column) for column in zip(*probes, strict=True)]
-        ):
-            answers[number].append(from_row(row))
+        for number, *row in await self._look_up(keys, places, probes):
+            answers[number].append(from_row([keys[number], *row]))
         return answers
 
+    async def _look_up(
+        self, keys: Sequence[str], sets: Sequence[int], probes: Sequence[tuple[int, str, int, int, str, int]]
+    ) -> list[tuple[Any, ...]]:
+        """The rows of these subjects, each looked for by the probes of its set; see `statements.POSTGRES_FACETS`."""
+        set_, contract, major, before_time, before_key, most = zip(*probes, strict=True)
+        parameters = [
+            texts(keys),
+            numbers(sets),
+            numbers(set_),
+            texts(contract),
+            numbers(major),
+            numbers(before_time),
+            texts(before_key),
+            numbers(most),
+        ]
+        return await self._safely(lambda: self._rows(parameters))
+
+    async def _rows(self, parameters: list[bytes]) -> list[tuple[Any, ...]]:
+        """Run the hot statement on a connection that is kept for it."""
+        prepared = self._idle.pop() if self._idle else Prepared(await self._pool.getconn(), statements.POSTGRES_FACETS)
+        try:
+            found = await prepared.rows(parameters)
+        except BaseException:
+            await self._pool.putconn(prepared.connection)
+            raise
+        self._idle.append(prepared)
+        return found
+
     async def _read(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return await self._safely(lambda: self._run(statement, parameters))
+
+    async def _safely(self, read: Callable[[], Awaitable[list[tuple[Any, ...]]]]) -> list[tuple[Any, ...]]:
+        """Read. Connections that a restart of the server has cut are passed over: reading again is safe."""
         try:
             if not self._opened:
                 self._opened = True
                 await self._pool.open()
-            return await self._try(statement, parameters)
+            for _ in range(CONNECTIONS):
+                try:
+                    return await read()
+                except PoolTimeout:
+                    raise
+                except psycopg.OperationalError:
+                    continue
+            return await read()
         except psycopg.Error as error:
             raise meaning(error) from None
-
-    async def _try(self, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """Run a statement. Connections that a restart of the server has cut are passed over: reading again is safe."""
-        for _ in range(CONNECTIONS):
-            try:
-                return await self._run(statement, parameters)
-            except PoolTimeout:
-                raise
-            except psycopg.OperationalError:
-                continue
-        return await self._run(statement, parameters)
 
     async def _run(self, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         async with self._pool.connection() as connection, connection.cursor(binary=True) as cursor:

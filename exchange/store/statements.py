@@ -65,17 +65,19 @@ SQLITE_FACETS = f"""
      WHERE subject_key = ? AND contract = ? AND major = ? AND payload IS NOT NULL AND (event_time, record_key) < (?, ?)
      ORDER BY event_time DESC, record_key DESC LIMIT ?"""
 
-# The same for many requests at once; the rows of each carry its number.
+# The same for many requests at once; the rows of each carry its number instead of its subject. Most requests want the
+# same contracts from the top, so these travel once, as numbered sets: $1 to $2 are the requests, $3 to $8 the sets.
 POSTGRES_FACETS = f"""
-    SELECT wanted.request, facet.*
-      FROM unnest(%b::int4[], %b::text[], %b::text[], %b::int4[], %b::int8[], %b::text[], %b::int4[])
-           WITH ORDINALITY AS wanted (request, subject_key, contract, major, before_time, before_key, most, n)
+    SELECT asked.n::int4 - 1, facet.*
+      FROM unnest($1::text[], $2::int4[]) WITH ORDINALITY AS asked (subject_key, set, n)
+      JOIN unnest($3::int4[], $4::text[], $5::int4[], $6::int8[], $7::text[], $8::int4[])
+           WITH ORDINALITY AS wanted (set, contract, major, before_time, before_key, most, n) ON wanted.set = asked.set
      CROSS JOIN LATERAL (
-           SELECT {SHOWN} FROM facets AS f
-            WHERE f.subject_key = wanted.subject_key AND f.contract = wanted.contract AND f.major = wanted.major
+           SELECT {SHOWN.removeprefix("subject_key, ")} FROM facets AS f
+            WHERE f.subject_key = asked.subject_key AND f.contract = wanted.contract AND f.major = wanted.major
               AND f.payload IS NOT NULL AND (f.event_time, f.record_key) < (wanted.before_time, wanted.before_key)
             ORDER BY f.event_time DESC, f.record_key DESC LIMIT wanted.most) AS facet
-     ORDER BY wanted.n, facet.event_time DESC, facet.record_key DESC"""
+     ORDER BY asked.n, wanted.n, facet.event_time DESC, facet.record_key DESC"""
 
 # The watermarks of a contract, or of several.
 SQLITE_WATERMARKS = "SELECT contract, source, as_of FROM watermarks WHERE contract = ? ORDER BY source"

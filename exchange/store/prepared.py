@@ -1,0 +1,108 @@
+"""One statement of PostgreSQL in the shortest way: prepared once on a connection, parameters as text, rows in binary.
+
+A cursor of psycopg finds out anew for each execution what its parameters are and how to wait; for a statement of a few
+rows that takes several times as long as the statement. Here libpq, beneath psycopg, is asked directly, on a connection
+that psycopg has made, and psycopg reads the rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import psycopg
+from psycopg import errors, pq
+from psycopg.adapt import Transformer
+
+_SPECIAL = re.compile(r'(["\\])')
+_BINARY = pq.Format.BINARY
+_NAME = b"exchange"  # of the one statement that a connection is kept for
+
+
+class Prepared:
+    """A statement on one connection, which nobody else uses meanwhile; one execution at a time, in one event loop.
+
+    After an error the connection is closed: what of an answer is still to come would be taken for the next one's.
+    """
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any], statement: str) -> None:
+        self.connection = connection
+        self._pg = connection.pgconn
+        self._statement = statement.encode()
+        self._prepared = False
+        self._loop = asyncio.get_running_loop()
+
+    async def rows(self, parameters: list[bytes]) -> list[tuple[Any, ...]]:
+        """Execute it. Raises psycopg.Error."""
+        try:
+            if not self._prepared:
+                await self._answer(lambda: self._pg.send_prepare(_NAME, self._statement))
+                self._prepared = True
+            result = await self._answer(lambda: self._pg.send_query_prepared(_NAME, parameters, None, _BINARY))
+        except BaseException:
+            self._pg.finish()
+            raise
+        reading = Transformer(self.connection)
+        reading.set_pgresult(result)
+        return reading.load_rows(0, result.ntuples, tuple)
+
+    async def _answer(self, send: Callable[[], None]) -> pq.abc.PGresult:
+        """Send a command and wait for its one result."""
+        done: asyncio.Future[pq.abc.PGresult] = self._loop.create_future()
+        socket = self._pg.socket
+        send()
+        while self._pg.flush():
+            await self._writable(socket)
+        self._loop.add_reader(socket, self._receive, done)
+        try:
+            result = await done
+        finally:
+            self._loop.remove_reader(socket)
+        if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+            raise errors.error_from_result(result)
+        return result
+
+    def _receive(self, done: asyncio.Future[pq.abc.PGresult]) -> None:
+        """Bytes have come: once all of the answer is here, it is the last result before none."""
+        try:
+            self._pg.consume_input()
+            if self._pg.is_busy():
+                return
+            result = self._pg.get_result()
+            while not self._pg.is_busy() and (more := self._pg.get_result()) is not None:
+                result = more
+        except psycopg.Error as error:
+            if not done.done():
+                done.set_exception(error)
+            return
+        if not done.done():
+            if result is None:
+                done.set_exception(errors.OperationalError("the server has sent no answer"))
+            else:
+                done.set_result(result)
+
+    async def _writable(self, socket: int) -> None:
+        ready = asyncio.Event()
+        self._loop.add_writer(socket, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            self._loop.remove_writer(socket)
+
+
+def texts(values: Iterable[str]) -> bytes:
+    """An array of texts as PostgreSQL reads it (8.15.2)."""
+    found = list(values)
+    quoted = '","'.join(found)
+    if "\\" in quoted or quoted.count('"') > 2 * max(0, len(found) - 1):
+        quoted = '","'.join(_SPECIAL.sub(r"\\\1", one) for one in found)
+    if "\0" in quoted:
+        raise psycopg.DataError("PostgreSQL has no text with a NUL")
+    return f'{{"{quoted}"}}'.encode() if found else b"{}"
+
+
+def numbers(values: Iterable[int]) -> bytes:
+    """An array of whole numbers as PostgreSQL reads it."""
+    return f"{{{','.join(map(str, values))}}}".encode()
