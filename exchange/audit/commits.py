@@ -19,26 +19,29 @@ from exchange.audit.store import AuditStore, unavailable
 from exchange.audit.tables import groups
 from exchange.errors import Fenced
 from exchange.store.database import is_postgres, translated
+from exchange.store.prepared import byteas, checked
 
 if TYPE_CHECKING:
     import psycopg
+    from psycopg.pq.abc import PGconn
 
-# The arrays go in binary (%b): as text, each entry would be written out in hexadecimal and escaped.
 # The slot's row is locked first: if another process holds the slot, `held` is empty and nothing is inserted.
-_COMMIT = """
+_COMMIT = b"""
 WITH held AS (
     UPDATE audit_slots SET beat = beat + 1
-    WHERE name = %(slot)s AND epoch = %(epoch)s AND holder IS NOT NULL
+    WHERE name = $1 AND epoch = $2 AND holder IS NOT NULL
     RETURNING 1
 ), grouped AS (
     INSERT INTO audit_groups (writer, first, last, token)
-    SELECT %(writer)s, %(first)s, %(last)s, %(token)s FROM held
+    SELECT $3, $4, $5, $6 FROM held
 )
 INSERT INTO audit_entries (writer, number, entry, answer, leaf)
-SELECT %(writer)s, line.number, line.entry, line.answer, line.leaf
-FROM held, unnest(%(numbers)b::bigint[], %(entries)b::bytea[], %(answers)b::bytea[], %(leaves)b::bytea[])
-    AS line (number, entry, answer, leaf)
+SELECT $3, $4 + line.n - 1, line.entry, line.answer, line.leaf
+FROM held, unnest($7::bytea[], $8::bytea[], $9::bytea[]) WITH ORDINALITY AS line (entry, answer, leaf, n)
 """
+_NAME = b"exchange_commit"
+_TEXT, _BINARY = 0, 1
+_FORMATS = [_TEXT] * 5 + [_BINARY] * 4  # as text, each entry would be written out in hexadecimal and escaped
 _ADD_GROUP = sa.insert(groups)
 _ADD_ENTRIES = "INSERT INTO audit_entries (writer, number, entry, answer, leaf) VALUES "
 
@@ -59,7 +62,7 @@ class Commits:
         with unavailable(), translated():
             kept, self._kept = self._kept or self._connect(), None
             try:
-                _in_one_statement(kept, slot, signed, lines)
+                _in_one_statement(_driver(kept).pgconn, slot, signed, lines)
             except BaseException:
                 kept.invalidate()  # whatever is wrong with it, the next group gets another
                 kept.close()
@@ -68,34 +71,42 @@ class Commits:
 
     def close(self) -> None:
         if self._kept is not None:
+            self._kept.invalidate()  # it holds a statement that no other user of the pool knows of
             self._kept.close()
             self._kept = None
 
     def _connect(self) -> sa.Connection:
-        return self._store.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        """A connection that knows the statement. Raises what the drivers raise."""
+        found = self._store.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            checked(_driver(found).pgconn.prepare(_NAME, _COMMIT))
+        except BaseException:
+            found.invalidate()
+            found.close()
+            raise
+        return found
 
 
-def _in_one_statement(connection: sa.Connection, slot: Slot, signed: SignedGroup, lines: Sequence[Line]) -> None:
+def _driver(connection: sa.Connection) -> psycopg.Connection[Any]:
+    return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+
+
+def _in_one_statement(connection: PGconn, slot: Slot, signed: SignedGroup, lines: Sequence[Line]) -> None:
+    """By libpq itself, for a cursor of psycopg takes longer to find out what it is given than all the rest."""
     group = signed.group
-    driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-    with driver.cursor() as cursor:  # not through SQLAlchemy, whose way to it takes as long as the rest
-        cursor.execute(
-            _COMMIT,
-            {
-                "slot": slot.name,
-                "epoch": slot.epoch,
-                "writer": group.writer,
-                "first": group.first,
-                "last": group.last,
-                "token": signed.token,
-                "numbers": list(range(group.first, group.last + 1)),
-                "entries": [line.entry for line in lines],
-                "answers": [line.answer for line in lines],
-                "leaves": [line.leaf for line in lines],
-            },
-        )
-        written = cursor.rowcount
-    if written != len(lines):
+    parameters = [
+        slot.name.encode(),
+        None if slot.epoch is None else b"%d" % slot.epoch,
+        group.writer.encode(),
+        b"%d" % group.first,
+        b"%d" % group.last,
+        signed.token,
+        byteas([line.entry for line in lines]),
+        byteas([line.answer for line in lines]),
+        byteas([line.leaf for line in lines]),
+    ]
+    found = checked(connection.exec_prepared(_NAME, parameters, _FORMATS, _TEXT))
+    if found.command_tuples != len(lines):
         raise Fenced(f"{slot.name} has been taken over by another process")
 
 

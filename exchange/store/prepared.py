@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from struct import Struct
 from typing import Any
 
 import psycopg
@@ -18,6 +19,8 @@ from psycopg.adapt import Transformer
 
 _SPECIAL = re.compile(r'(["\\])')
 _BINARY = pq.Format.BINARY
+_ARRAY, _LENGTH = Struct("!iiIii"), Struct("!i")
+_BYTEA = 17  # its type's number in pg_type
 _NAME = b"exchange"  # of the one statement that a connection is kept for
 
 
@@ -60,9 +63,7 @@ class Prepared:
             result = await done
         finally:
             self._loop.remove_reader(socket)
-        if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
-            raise errors.error_from_result(result)
-        return result
+        return checked(result)
 
     def _receive(self, done: asyncio.Future[pq.abc.PGresult]) -> None:
         """Bytes have come: once all of the answer is here, it is the last result before none."""
@@ -90,6 +91,21 @@ class Prepared:
             await ready.wait()
         finally:
             self._loop.remove_writer(socket)
+
+
+def checked(result: pq.abc.PGresult) -> pq.abc.PGresult:
+    """A result that is none of an error. Raises psycopg.Error."""
+    if result.status not in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
+        raise errors.error_from_result(result)
+    return result
+
+
+def byteas(values: Sequence[bytes]) -> bytes:
+    """An array of bytea in PostgreSQL's binary form (array_recv): dimensions, nulls, type, length, first index."""
+    parts = [_ARRAY.pack(1, 0, _BYTEA, len(values), 1)]
+    for value in values:
+        parts += (_LENGTH.pack(len(value)), value)
+    return b"".join(parts)
 
 
 def texts(values: Iterable[str]) -> bytes:
