@@ -96,7 +96,7 @@ def _in_one_statement(connection: PGconn, slot: Slot, signed: SignedGroup, lines
     group = signed.group
     parameters = [
         slot.name.encode(),
-        None if slot.epoch is None else b"%d" % slot.epoch,
+        b"%d" % (slot.epoch or 0),  # none is 0: without one nothing is held
         group.writer.encode(),
         b"%d" % group.first,
         b"%d" % group.last,
