@@ -18,7 +18,6 @@ from exchange.errors import NotFound
 from exchange.records import Facet, moment
 from exchange.store import statements
 from exchange.store.database import meaning
-from exchange.store.facets import from_row
 from exchange.store.prepared import Prepared, numbers, texts
 from exchange.store.reading import LIST_LIMIT, Place, Told, start
 
@@ -136,8 +135,9 @@ class PostgresFacetReader:
         keys = [request.subject_key for request in requests]
         probes = [(number, *probe) for wanted, number in sets.items() for probe in wanted]
         answers: list[list[Facet]] = [[] for _ in requests]
-        for number, *row in await self._look_up(keys, places, probes):
-            answers[number].append(from_row([keys[number], *row]))
+        for row in await self._look_up(keys, places, probes):
+            number = row[0]
+            answers[number].append(Facet(keys[number], *row[1:]))
         return answers
 
     async def _look_up(

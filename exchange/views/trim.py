@@ -89,12 +89,11 @@ class Trimmer:
             values = {name: payload[name] for name in self._plain if name in payload}
         else:
             values = self._found(payload)
-        origin = facet.origin
         return Trimmed(
             facet.contract,
             facet.major,
-            origin.source,
-            origin.department,
+            facet.source,
+            facet.source.partition("/")[0],
             facet.shown_version,
             facet.event_time,
             values,
