@@ -10,7 +10,10 @@ In reading order:
     city                  a folder for a real gateway: eight contracts, the project's guardrails, one reading client
     views                 authorised, merged, audited views per second
     obvious_gateway       the obvious way to do that
-    requests              the client, a process of its own: so many requests in flight over kept connections
+    core_gateway          the same core without a gateway around it
+    stages                the stages of a view, each alone, against their references
+    growth, plot          what a view costs as subjects, agreements and facets become more
+    requests              the client, a process of its own: so many requests over kept connections
     sampling              where the time goes, by looking many times
     __main__              `python -m bench`, run by `make bench`
 

@@ -12,13 +12,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench import alike, connect, databases, facets, files, members, verify, views, visible
+from bench import alike, connect, databases, facets, files, growth, members, stages, verify, views, visible
 from bench.measuring import CannotMeasure, Measurement, machine, quiet
 from exchange.sqlite import dbapi2
 
-PARTS = ("facets", "sqlite", "connect", "memory", "processes", "views", "csv", "visible", "alike", "verify")
+PARTS = (
+    "facets", "sqlite", "connect", "memory", "processes", "views", "growth", "stages", "csv", "visible", "alike",
+    "verify",
+)  # fmt: skip
 ON_KAFKA = {"facets", "connect", "memory", "processes", "csv", "visible"}
-ON_POSTGRES = {"facets", "connect", "memory", "processes", "views", "visible"}
+ON_POSTGRES = {"facets", "connect", "memory", "processes", "views", "growth", "visible"}
 
 
 def main() -> int:
@@ -69,7 +72,16 @@ def _measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any],
     if "views" in options.parts:
         _tell("views, PostgreSQL")
         load = views.Load(options.seconds, options.in_flight, options.citizens)
-        found.append(views.on_postgres(folder, postgres, load, options.rounds, _tell, profile=options.profile))
+        found += views.on_postgres(folder, postgres, load, options.rounds, _tell, profile=options.profile)
+    if "growth" in options.parts:
+        _tell("growth, PostgreSQL")
+        sizes = growth.Sizes(*(tuple(each) for each in (options.subjects, options.agreements, options.facets)))
+        found += growth.of_views(
+            folder / "growth", postgres, sizes, options.seconds, options.rounds, _tell, options.picture
+        )
+    if "stages" in options.parts:
+        _tell("stages of a view")
+        found += stages.of_a_view(folder / "stages", options.times)
     if "csv" in options.parts:
         _tell("CSV -> topic, Kafka")
         found.append(files.of_csv(folder / "files", kafka, options.records, options.rounds, _tell))
@@ -128,6 +140,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rate", type=int, default=5_000, help="records a second until visible (default 5,000)")
     parser.add_argument("--pairs", type=int, default=10_000, help="of requests, of each kind (default 10,000)")
     parser.add_argument("--entries", type=int, default=200_000, help="of the audit log (default 200,000)")
+    parser.add_argument("--subjects", type=int, nargs="+", default=growth.Sizes().subjects, help="in the store")
+    parser.add_argument("--agreements", type=int, nargs="+", default=growth.Sizes().agreements, help="in force")
+    parser.add_argument("--facets", type=int, nargs="+", default=growth.Sizes().facets, help="of a view")
+    parser.add_argument("--times", type=int, default=50, help="that each stage is done in a run (default 50)")
+    parser.add_argument("--picture", type=Path, help="where the growth is drawn too, as SVG")
     parser.add_argument("--rounds", type=int, default=3, help="of each side, in turn (default 3)")
     parser.add_argument("--profile", action="store_true", help="then run ours once more, and say where the time goes")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")

@@ -19,14 +19,10 @@ from typing import Any
 
 from bench import city
 from bench.citizens import identifier
-from bench.city import CLIENT, PURPOSE, City
+from bench.city import CLIENT, PURPOSE
 from bench.measuring import CannotMeasure, Measurement, Round
 from bench.views import PATH, free_port, our_gateway
-from exchange.cli.policy import apply_policies
 from exchange.cli.token import fetch
-from exchange.clock import system_clock
-from exchange.store import Batch
-from exchange.wiring import key_maker, open_store
 
 HIDDEN = 200  # citizens of whom every office has a record that the agreements' condition hides
 CONDITION = '[["status", "!=", "suspended"]]'
@@ -38,7 +34,8 @@ def of_pairs(folder: Path, pairs: int, rounds: int, tell: Callable[[str], None])
     """One measurement of each kind of pair. Raises CannotMeasure if two answers differ in status or size."""
     store = "sqlite:///data/store.db"
     built = city.make(folder, store, free_port(), free_port(), denies=("health",), condition=CONDITION)
-    _fill(built)
+    for _ in built.fill(HIDDEN, status="suspended"):
+        pass  # every office knows the hidden ones, in a state that no agreement lets out
     found = []
     with our_gateway(built) as server, closing(http.client.HTTPConnection("127.0.0.1", server.port)) as connection:
         token = fetch(built.settings, CLIENT)["access_token"]
@@ -116,13 +113,3 @@ class _Asking:
         answer = self._connection.getresponse()
         size = len(answer.read())
         return time.perf_counter() - started, (answer.status, size)
-
-
-def _fill(built: City) -> None:
-    """Every office knows the hidden ones, in a state that no agreement lets out."""
-    apply_policies(built.settings)
-    store, keys = open_store(built.settings, system_clock), key_maker(built.settings)
-    with closing(store):
-        for said, hidden in zip(built.contracts, built.facets(HIDDEN, keys, status="suspended"), strict=True):
-            epoch = store.take(said.topic, 0, "bench", "bench").epoch
-            store.apply([Batch(said.topic, 0, epoch, 0, HIDDEN, hidden, (), [built.watermark(said, HIDDEN - 1)])])

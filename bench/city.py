@@ -8,18 +8,26 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from bench.citizens import START, contract, identifier, value
 from exchange.cli.init import initialise
+from exchange.cli.policy import apply_policies
+from exchange.clock import system_clock
 from exchange.contracts import Contract
 from exchange.records import Facet, Origin, Watermark
 from exchange.settings import Settings
+from exchange.store import Batch
 from exchange.subjects import KeyMaker
+from exchange.wiring import key_maker, open_store
 
+AT_ONCE = 5_000
 GUARDRAILS = Path(__file__).parent.parent / "policies" / "guardrails"
 ISSUER = "https://issuer.exchange.invalid"
 CLIENT, CONSUMER, PURPOSE = "credit-office", "credit", "credit-assessment"
@@ -40,6 +48,7 @@ url = "{store}"
 [gateway]
 port = {port}
 metrics_port = {metrics_port}
+subjects_per_day = 1_000_000_000
 
 [dev_issuer]
 enabled = true
@@ -62,7 +71,7 @@ sensitive = []
 """
 _AGREEMENT = """\
 [[agreements]]
-id = "{department}-credit"
+id = "{department}-{consumer}"
 consumer = "{consumer}"
 contract = "{name}"
 major = 1
@@ -86,10 +95,24 @@ class City:
     contracts: Sequence[Contract]
     told: Mapping[str, datetime]
 
-    def facets(self, citizens: int, keys: KeyMaker, **all_alike: Any) -> Iterator[list[Facet]]:
-        """Contract by contract what the offices say of the citizens 0 to `citizens` - 1; these fields of all alike."""
+    def facets(self, citizens: range, keys: KeyMaker, **all_alike: Any) -> Iterator[list[Facet]]:
+        """Contract by contract what the offices say of these citizens; these fields of all alike."""
         for at, said in enumerate(self.contracts):
-            yield [self._facet(said, _said_by(at, number) | all_alike, number, keys) for number in range(citizens)]
+            yield [self._facet(said, _said_by(at, number) | all_alike, number, keys) for number in citizens]
+
+    def fill(self, citizens: int, **all_alike: Any) -> Iterator[tuple[Contract, list[Facet]]]:
+        """Policies, facets and watermarks into the city's store; what was stored, in pieces."""
+        apply_policies(self.settings)
+        store, keys = open_store(self.settings, system_clock), key_maker(self.settings)
+        with closing(store):
+            epochs = {said.name: store.take(said.topic, 0, "bench", "bench").epoch for said in self.contracts}
+            for begin in range(0, citizens, AT_ONCE):
+                some = range(begin, min(begin + AT_ONCE, citizens))
+                for said, facets in zip(self.contracts, self.facets(some, keys, **all_alike), strict=True):
+                    told = [self.watermark(said, some[-1])]
+                    store.apply([Batch(said.topic, 0, epochs[said.name], begin, some[-1] + 1, facets, (), told)])
+                    yield said, facets
+            vacuumed(store.engine)
 
     def watermark(self, said: Contract, offset: int) -> Watermark:
         return Watermark(said.name, said.topic, _source(said), 1, self.told[said.name], {0: offset})
@@ -112,27 +135,39 @@ class City:
 
 
 def make(
-    folder: Path, store: str, port: int, metrics_port: int, *, denies: Sequence[str] = (), condition: str = "[]"
+    folder: Path,
+    store: str,
+    port: int,
+    metrics_port: int,
+    *,
+    departments: Sequence[str] = DEPARTMENTS,
+    denies: Sequence[str] = (),
+    condition: str = "[]",
+    others: int = 0,
 ) -> City:
     """Write settings, contracts, policies and keys. `store` is the URL of an empty database.
 
-    The departments of `denies` grant nothing; the others grant the rows that fulfil the `condition`, in TOML.
+    Each of the departments has a contract. Those of `denies` grant nothing; the others grant the rows that fulfil the
+    `condition`, in TOML. So many `others` have agreements too, each with one of the contracts.
     """
-    contracts = [contract(department, "resident", leads=department == "civil") for department in DEPARTMENTS]
-    for said in contracts:
+    contracts = [contract(department, "resident", leads=department == departments[0]) for department in departments]
+    for at, said in enumerate(contracts):
         _write(folder / "schemas" / said.department / "resident.avsc", said.schema_text)
         if said.department in denies:
             continue
-        fields = "\n".join(f'{name} = "plain"' for name in GRANTED)
-        agreement = _AGREEMENT.format(
-            department=said.department,
-            name=said.name,
-            consumer=CONSUMER,
-            purpose=PURPOSE,
-            condition=condition,
-            fields=fields,
-        )
-        _write(folder / "policies" / said.department / "agreements.toml", agreement)
+        consumers = [CONSUMER, *(f"office_{number}" for number in range(at, others, len(contracts)))]
+        agreements = [
+            _AGREEMENT.format(
+                department=said.department,
+                name=said.name,
+                consumer=consumer,
+                purpose=PURPOSE,
+                condition=condition,
+                fields="\n".join(f'{name} = "plain"' for name in GRANTED),
+            )
+            for consumer in consumers
+        ]
+        _write(folder / "policies" / said.department / "agreements.toml", "\n".join(agreements))
     _write(folder / "policies" / "clients.toml", _CLIENTS)
     _write(folder / "policies" / "purposes.toml", _PURPOSES)
     shutil.copytree(GUARDRAILS, folder / "policies" / "guardrails")
@@ -168,3 +203,10 @@ def _write(file: Path, text: str) -> None:
 def citizens(count: int) -> list[str]:
     """Their identity numbers."""
     return [identifier(number) for number in range(count)]
+
+
+def vacuumed(engine: sa.Engine) -> None:
+    """After a large load a database is tidied, by itself or by hand; here before anything is measured."""
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("VACUUM ANALYZE")

@@ -42,10 +42,11 @@ class Measurement:
     rate: str
     rounds: Mapping[str, Sequence[Round]]
     facts: Mapping[str, Any]  # how much was done, and that both sides did the same
+    grows: bool = False  # the sides are sizes of one thing, and no two of them stand against each other
 
     def ratios(self) -> dict[str, float] | None:
         """Our rate through the other side's, in each round; its median and its bounds."""
-        if len(self.rounds) == 1:
+        if self.grows or len(self.rounds) == 1:
             return None
         ours, theirs = self.rounds.values()
         return _spread([one[self.rate] / other[self.rate] for one, other in zip(ours, theirs, strict=True)])

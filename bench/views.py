@@ -1,7 +1,9 @@
 """Authorised, merged, durably audited views per second: the gateway as shipped, and the obvious way.
 
-Both are one uvicorn process over PostgreSQL with the same facets, asked by one client process for random citizens with
-the same token. First the answers to a sample are compared, to the last value.
+Beside them the same core on a raw ASGI application, which tells what the gateway adds to it; two processes of the
+gateway; and views that come by themselves. Each is one uvicorn process over PostgreSQL with the same facets, asked by
+one client process for random citizens with the same token. First the answers to a sample are compared, to the last
+value.
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ import os
 import random
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,17 +34,12 @@ from bench.obvious_gateway import Permission, Settings, Watermark
 from bench.obvious_materialise import facets as their_facets
 from bench.obvious_materialise import metadata, open_engine
 from bench.sampling import told
-from exchange.cli.policy import apply_policies
 from exchange.cli.token import fetch
-from exchange.clock import system_clock
 from exchange.records import Facet
-from exchange.store import Batch
-from exchange.wiring import key_maker, open_store
 
 PATH = "/v1/citizens/view"
 SAMPLE = 50
-PATIENCE = 30.0  # seconds for a server to start
-AT_ONCE = 5_000
+PATIENCE = 120.0  # seconds for a server to start, on a machine that has other work too
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,51 +61,77 @@ class Server:
 
 def on_postgres(
     folder: Path, postgres: str, load: Load, rounds: int, tell: Callable[[str], None], *, profile: bool = False
-) -> Measurement:
-    """Ours against the obvious way. Raises CannotMeasure if they do not give the same answers."""
-    with fresh_database(postgres) as ours, fresh_database(postgres) as theirs:
+) -> list[Measurement]:
+    """Ours against the obvious way, against the bare core, in two processes, and at half of the rate.
+
+    Raises CannotMeasure if they do not give the same answers.
+    """
+    with ExitStack() as stack:
+        ours, theirs = (stack.enter_context(fresh_database(postgres)) for _ in range(2))
         built = city.make(folder, ours, free_port(), free_port())
         _fill(built, theirs, load.citizens)
-        with our_gateway(built) as exchange, _obvious_gateway(built, exchange, theirs) as obvious:
-            token = fetch(built.settings, city.CLIENT)["access_token"]
-            compared = _compare([exchange, obvious], token, load)
-            tell(f"  {load.citizens:,} citizens in 8 contracts; {compared} answers of both are the same")
-            sides = [
-                Side("exchange", lambda: ask(exchange, token, load)),
-                Side("obvious", lambda: ask(obvious, token, load)),
-            ]
-            for side in sides:
-                side.measure()  # connections, prepared statements, caches
-            measured = interleaved(sides, rounds, tell)
-        if profile:
-            tell(_profiled(built, load))
+        exchange = stack.enter_context(our_gateway(built))
+        second = stack.enter_context(_second_gateway(built))
+        core = stack.enter_context(_core_gateway(built))
+        obvious = stack.enter_context(_obvious_gateway(built, exchange, theirs))
+        token = fetch(built.settings, city.CLIENT)["access_token"]
+        compared = _compare([exchange, second, core, obvious], token, load)
+        tell(f"  {load.citizens:,} citizens in 8 contracts; {compared} answers of all are the same")
+        sides = [
+            Side("exchange", lambda: ask([exchange], token, load)),
+            Side("core", lambda: ask([core], token, load)),
+            Side("two", lambda: ask([exchange, second], token, load)),
+            Side("obvious", lambda: ask([obvious], token, load)),
+        ]
+        for side in sides:
+            side.measure()  # connections, prepared statements, caches
+        measured = interleaved(sides, rounds, tell)
+        rate = statistics.median(one["views/s"] for one in measured["exchange"]) / 2
+        half = interleaved([Side("exchange", lambda: ask([exchange], token, load, rate))], rounds, tell)
+    if profile:
+        with fresh_database(postgres) as again, fresh_database(postgres) as unused:
+            profiled = city.make(folder / "profiled", again, free_port(), free_port())
+            _fill(profiled, unused, load.citizens)
+            tell(_profiled(profiled, load))
     facts = asdict(load) | {"contracts": len(built.contracts), "answers_compared": compared, "same_answers": True}
-    return Measurement("views, PostgreSQL", "views/s", measured, facts)
+
+    def against(name: str, side: str) -> Measurement:
+        return Measurement(name, "views/s", {"exchange": measured["exchange"], side: measured[side]}, facts)
+
+    return [
+        against("views, PostgreSQL", "obvious"),
+        against("views; ceiling: the same core on a raw ASGI application", "core"),
+        against("views; one process and two", "two"),
+        Measurement("views, coming by themselves at half of that rate", "views/s", half, facts),
+    ]
 
 
-def ask(server: Server, token: str, load: Load) -> Round:
-    """Let the client process ask for random citizens."""
+def ask(servers: Sequence[Server], token: str, load: Load, rate: float | None = None) -> Round:
+    """Let the client process ask for random citizens; with a rate, so many a second come by themselves."""
     job = {
-        "port": server.port,
+        "ports": [server.port for server in servers],
         "path": PATH,
         "headers": _headers(token),
         "bodies": [{"id": identifier} for identifier in city.citizens(load.citizens)],
         "connections": load.in_flight,
+        "rate": rate,
         "seconds": load.seconds,
         "seed": random.randrange(2**32),
     }
-    used = cpu_seconds(server.process.pid)
+    used = sum(cpu_seconds(server.process.pid) for server in servers)
     done = subprocess.run(
         [sys.executable, "-m", "bench.requests"], input=json.dumps(job), capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise CannotMeasure(f"the client: {done.stderr.strip()}")
     found = json.loads(done.stdout)
+    used = sum(cpu_seconds(server.process.pid) for server in servers) - used
     return {
         "views/s": found["answers"] / found["seconds"],
         "p50 ms": found["p50_ms"],
         "p99 ms": found["p99_ms"],
-        "cpu us": (cpu_seconds(server.process.pid) - used) / found["answers"] * 1e6,
+        "p99.9 ms": found["p999_ms"],
+        "cpu us": used / found["answers"] * 1e6,
     }
 
 
@@ -116,23 +140,32 @@ def _profiled(built: City, load: Load) -> str:
     file = built.config.parent / "looks.json"
     with our_gateway(built, "bench.sampling", str(file)) as server:
         token = fetch(built.settings, city.CLIENT)["access_token"]
-        ask(server, token, load)
+        ask([server], token, load)
         server.process.send_signal(signal.SIGUSR1)
-        found = ask(server, token, load)
+        found = ask([server], token, load)
     return told("exchange, a view, main thread", json.loads(file.read_text()), found["views/s"] * load.seconds)
 
 
 def _compare(servers: Sequence[Server], token: str, load: Load) -> int:
-    """Ask both for a sample, and for a citizen whom nobody knows; how many answers were the same."""
+    """Ask all for a sample, and for a citizen whom nobody knows; how many answers were the same."""
     asked = city.citizens(load.citizens + 1)
     sample = random.Random(1).sample(asked, min(SAMPLE, len(asked))) + asked[-1:]
     for identifier in sample:
-        one, other = (
-            httpx2.post(f"http://127.0.0.1:{server.port}{PATH}", json={"id": identifier}, headers=_headers(token))
+        answers = [
+            httpx2.post(
+                f"http://127.0.0.1:{server.port}{PATH}",
+                json={"id": identifier},
+                headers=_headers(token),
+                timeout=PATIENCE,
+            )
             for server in servers
-        )
-        if (one.status_code, other.status_code) != (200, 200) or one.json() != other.json():
-            raise CannotMeasure(f"not the same answers: {one.status_code} {one.text}\n{other.status_code} {other.text}")
+        ]
+        one, *others = answers
+        for other in others:
+            if (one.status_code, other.status_code) != (200, 200) or one.json() != other.json():
+                raise CannotMeasure(
+                    f"not the same answers: {one.status_code} {one.text}\n{other.status_code} {other.text}"
+                )
     return len(sample)
 
 
@@ -149,6 +182,29 @@ def our_gateway(built: City, *runner: str) -> Iterator[Server]:
     command = ["-m", *runner, "exchange.cli", "gateway", "--config", str(built.config)]
     port = built.settings.gateway.port
     with _serving(command, port, built.config.parent / "gateway.log") as process:
+        yield Server(port, process)
+
+
+@contextmanager
+def _second_gateway(built: City) -> Iterator[Server]:
+    """Another process of the same gateway, beside it; as an operator starts one."""
+    port = free_port()
+    variables = {
+        "EXCHANGE_AUDIT__WRITER": "gateway-2",
+        "EXCHANGE_GATEWAY__PORT": str(port),
+        "EXCHANGE_GATEWAY__METRICS_PORT": str(free_port()),
+    }
+    command = ["-m", "exchange.cli", "gateway", "--config", str(built.config)]
+    with _serving(command, port, built.config.parent / "second.log", **variables) as process:
+        yield Server(port, process)
+
+
+@contextmanager
+def _core_gateway(built: City) -> Iterator[Server]:
+    port = free_port()
+    command = ["-m", "uvicorn", "--factory", "bench.core_gateway:create_app", "--port", str(port), "--no-access-log"]
+    variables = {"EXCHANGE_AUDIT__WRITER": "gateway-3", "BENCH_CONFIG": str(built.config)}
+    with _serving(command, port, built.config.parent / "core.log", **variables) as process:
         yield Server(port, process)
 
 
@@ -208,17 +264,12 @@ def free_port() -> int:
 
 def _fill(built: City, theirs: str, citizens: int) -> None:
     """Policies, facets and watermarks into both databases: ours by our own code, the other's by plain inserts."""
-    apply_policies(built.settings)
-    store, engine = open_store(built.settings, system_clock), open_engine(theirs)
+    engine = open_engine(theirs)
     metadata.create_all(engine)
-    with closing(store), engine.begin() as connection:
-        for said, facets in zip(built.contracts, built.facets(citizens, key_maker(built.settings)), strict=True):
-            epoch = store.take(said.topic, 0, "bench", "bench").epoch
-            for at in range(0, len(facets), AT_ONCE):
-                batch = facets[at : at + AT_ONCE]
-                watermarks = [built.watermark(said, len(facets) - 1)]
-                store.apply([Batch(said.topic, 0, epoch, at, at + len(batch), batch, (), watermarks)])
-                connection.execute(sa.insert(their_facets), [_their_row(facet) for facet in batch])
+    with engine.begin() as connection:
+        for _, facets in built.fill(citizens):
+            connection.execute(sa.insert(their_facets), [_their_row(facet) for facet in facets])
+        for said in built.contracts:
             watermark = built.watermark(said, 0)
             as_of = {"contract": said.name, "source": watermark.source, "as_of": watermark.as_of}
             connection.execute(sa.insert(Watermark), as_of)
@@ -234,10 +285,8 @@ def _fill(built: City, theirs: str, citizens: int) -> None:
                     "fields": {name: _field(said.fields[name]) for name in city.GRANTED},
                 },
             )
-    for database in (store.engine, engine):
-        with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.exec_driver_sql("VACUUM ANALYZE")
-        database.dispose()
+    city.vacuumed(engine)
+    engine.dispose()
 
 
 def _their_row(facet: Facet) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import structlog
@@ -254,11 +255,11 @@ class Edge:
     def _check(self, scope: Scope, intake: Intake) -> None:
         """Refuse what the header tells already."""
         size = len(scope.get("raw_path") or b"") + len(scope.get("query_string", b""))
-        for name, text in scope["headers"]:
-            size += len(name) + len(text) + 4
+        headers = scope["headers"]
+        size += 4 * len(headers) + sum(map(len, chain.from_iterable(headers)))
         if size > HEADER_BYTES:
             raise HeadersTooLarge(f"at most {HEADER_BYTES} bytes")
-        for name, text in scope["headers"]:
+        for name, text in headers:
             if name == b"content-length" and (not text.isdigit() or int(text[:20]) > intake.allowed.bytes):
                 raise BodyTooLarge(_large(intake.allowed))
 

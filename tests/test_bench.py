@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -38,7 +39,7 @@ def test_bench_measures_both_sides_and_finds_them_equal(kafka_servers: str, post
     assert done.returncode == 0, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)
     assert document["machine"]["cores"] == os.cpu_count()
-    on_kafka, ready, on_sqlite, views = document["measurements"]
+    on_kafka, ready, on_sqlite, views, core, two, half = document["measurements"]
     assert on_kafka["facts"]["same_facets_and_rejects"] is True
     assert on_kafka["facts"]["rejects"] > 0
     assert on_kafka["facts"]["facets"] < on_kafka["facts"]["messages"] == 1500
@@ -50,8 +51,12 @@ def test_bench_measures_both_sides_and_finds_them_equal(kafka_servers: str, post
         ["exchange", "ready rows"],
         ["exchange", "ceiling"],
         ["exchange", "obvious"],
+        ["exchange", "core"],
+        ["exchange", "two"],
+        ["exchange"],
     ]
-    for each in document["measurements"]:
+    assert half["ratio"] is None
+    for each in (on_kafka, ready, on_sqlite, views, core, two):
         rates = [side[each["rate"]]["median"] for side in each["sides"].values()]
         assert each["ratio"]["median"] == pytest.approx(rates[0] / rates[1])
         assert all(len(rounds) == 1 for rounds in each["rounds"].values())
@@ -89,6 +94,24 @@ def test_kafka_connect_writes_the_rows_that_ours_wrote(kafka_servers: str, postg
     assert list(measured["sides"]) == ["exchange", "connect"]
     assert measured["facts"]["same_rows"] is True
     assert 0 < measured["facts"]["rows"] < measured["facts"]["messages"] == 1500
+
+
+@pytest.mark.services
+@pytest.mark.timeout(300)
+def test_how_a_views_cost_grows_and_what_its_stages_take(postgres_url: str, tmp_path: Path) -> None:
+    pytest.importorskip("cachetools", reason="uv's group bench is not installed; `make bench` installs it")
+    sizes = ["--subjects", "10", "30", "--agreements", "40", "--facets", "1", "9"]
+    done = bench(
+        "growth", "stages", *TINY, *sizes, "--times", "1", "--picture", f"{tmp_path}/drawn.svg", "--json",
+        EXCHANGE_TEST_POSTGRES=postgres_url,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    subjects, agreements, facets, *stages = json.loads(done.stdout)["measurements"]
+    assert [list(each["sides"]) for each in (subjects, agreements, facets)] == [["10", "30"], ["40"], ["1", "9"]]
+    assert all(each["ratio"] is None for each in (subjects, agreements, facets))
+    drawn = ElementTree.parse(tmp_path / "drawn.svg").getroot()
+    assert len(drawn.findall("{http://www.w3.org/2000/svg}g")) == 3
+    assert [each["facts"]["same"] for each in stages] == [True] * 5
 
 
 def test_bench_without_services_says_what_is_missing() -> None:
