@@ -155,7 +155,7 @@ def make(
         _write(folder / "schemas" / said.department / "resident.avsc", said.schema_text)
         if said.department in denies:
             continue
-        consumers = [CONSUMER, *(f"office_{number}" for number in range(at, others, len(contracts)))]
+        consumers = [CONSUMER, *(f"desk{number}" for number in range(at, others, len(contracts)))]
         agreements = [
             _AGREEMENT.format(
                 department=said.department,

@@ -21,7 +21,7 @@ from exchange.store.database import meaning
 from exchange.store.prepared import Prepared, numbers, texts
 from exchange.store.reading import LIST_LIMIT, Place, Told, start
 
-CONNECTIONS = 2  # one statement gathers while the other is on its way
+CONNECTIONS = 2  # one statement gathers while the other is on its way; one more is for all that is not hot
 POOL_SECONDS = 2.0  # how long a request waits for a connection while the database is away
 PROBES = 256  # look-ups, one for each contract of each request, in one statement at most
 
@@ -177,7 +177,7 @@ class PostgresFacetReader:
             if not self._opened:
                 self._opened = True
                 await self._pool.open()
-            for _ in range(CONNECTIONS):
+            for _ in range(CONNECTIONS + 1):
                 try:
                     return await read()
                 except PoolTimeout:
