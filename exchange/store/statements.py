@@ -44,7 +44,9 @@ POSTGRES_PAYLOADS = _POSTGRES_LOOK_UP.format(columns="payload")
 
 # Insert a facet or replace what stands.
 SQLITE_PUT = f"INSERT INTO facets ({FACET}) VALUES ({', '.join('?' for _ in _NAMES)}) {_REPLACE}"
-POSTGRES_PUT = f"INSERT INTO facets ({FACET}) VALUES ({', '.join('%s' for _ in _NAMES)}) {_REPLACE}"
+# PostgreSQL takes an array for each column.
+_ARRAYS = ", ".join(f"%b::{type_}[]" for type_ in FACET_TYPES)
+POSTGRES_PUT = f"INSERT INTO facets ({FACET}) SELECT * FROM unnest({_ARRAYS}) {_REPLACE}"
 
 # The same for many rows: a table of this session that each commit empties, filled by COPY, and one statement from it.
 POSTGRES_STAGE = "CREATE TEMPORARY TABLE IF NOT EXISTS staged_facets (LIKE facets) ON COMMIT DELETE ROWS"
