@@ -165,8 +165,8 @@ class Columns:
                 f"if type(text) is not str: v{number} = read{number}(text)",
                 "else:",
                 f"    text = text{trim}",
-                f"    if text in nulls{number}: v{number} = None",
-                f"    elif text and text[0] in marks: v{number} = read{number}(text)",
+                f"    if text and text[0] in marks: v{number} = read{number}(text)",
+                f"    elif text in nulls{number}: v{number} = None",
                 f"    else: v{number} = {typed}",
             ]
         source = "\n    ".join(["def read(cells):", *lines, f"return {{{', '.join(members)}}}"])

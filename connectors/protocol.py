@@ -75,7 +75,11 @@ class Connector(Protocol):
         ...
 
     def ack(self, position: Mapping[str, str | None]) -> None:
-        """The batch with this position is in the topic; the source may let go of it."""
+        """The batch with this position is in the topic; the source may let go of it.
+
+        The next batch may have been read by then. A batch behind which the source failed, or the process was ended, is
+        in the topic without this call.
+        """
         ...
 
     def close(self) -> None:

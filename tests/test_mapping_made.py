@@ -51,6 +51,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"trim": False},
     {"empty": "text", "null_values": ["N/A", "NULL"]},
     {"timezone": "Europe/Berlin", "null_values": ["=", "_"]},
+    {"null_values": ["__debezium_unavailable_value", "'NULL", '="N/A"', "N/A"]},
     {"formats": {"date": ["%d.%m.%Y", "%Y-%m-%d"], "timestamp": ["%Y-%m-%dT%H:%M:%S.%f%z"], "time": ["%H:%M"]}},
 ]
 FIELDS: list[dict[str, Any]] = [

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
 from structlog.testing import capture_logs
 
@@ -319,6 +322,72 @@ async def test_who_loses_its_partitions_twice_in_a_minute_ends(bus: Bus) -> None
 
     with pytest.raises(Fenced), Running(bus.materialiser(owner="stalled")) as running:
         twice(running)
+    assert "Wang" in (await names(bus))[0]
+
+
+class Gated:
+    """A store whose transactions wait for the gate."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.gate = threading.Event()
+
+    def apply(self, batches: Sequence[Batch]) -> list[Applied]:
+        self.gate.wait(10)
+        return self._store.apply(batches)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+class Overtaken:
+    """A broker that gives one message in a poll, and after two of them everything to another member of the group."""
+
+    def __init__(self, bus: Bus, gate: threading.Event) -> None:
+        self._bus = bus
+        self._gate = gate
+        self.found = 0
+        self.other: Feed | None = None
+
+    def feed(self, group: str, topics: Sequence[str], assignments: Assignments) -> Feed:
+        feed = self._bus.broker.feed(group, topics, assignments)
+        genuine = feed.poll
+
+        def poll(limit: int, timeout: float) -> list[Delivery]:
+            if self.found == 2 and self.other is None:
+                feed.stall()
+                self.other = self._bus.broker.feed(group, topics, self)
+                self.other.poll(1, 0.0)
+                self._gate.set()
+                stored = PERSON.topic, next(self._bus.broker.read(PERSON.topic)).partition
+                del feed._positions[stored]  # it hears of this one first
+                assignments.revoked(*stored)
+            found = genuine(1, timeout)
+            self.found += len(found)
+            return found
+
+        feed.poll = poll  # type: ignore[method-assign]
+        return feed
+
+    def assigned(self, topic: str, partition: int, topic_id: str) -> int:
+        return self._bus.store.take(topic, partition, "other", topic_id).offset
+
+    def revoked(self, topic: str, partition: int) -> None:
+        """It writes nothing."""
+
+
+@pytest.mark.anyio
+async def test_who_is_overtaken_while_it_stores_drops_what_it_gathered_beside_and_goes_on(bus: Bus) -> None:
+    bus.say(PERSON.topic, *(bus.message("civil.person", person(name=name), n) for n, name in ((1, "Li"), (2, "Wang"))))
+    store = Gated(bus.store)
+    broker = Overtaken(bus, store.gate)
+    with capture_logs() as logs, Running(bus.materialiser(store=store, broker=broker)):  # type: ignore[arg-type]
+        until(lambda: any("joins the consumer group again" in each["event"] for each in logs))
+        await anyio.sleep(0.3)  # it is a member again, and has nothing
+        assert await names(bus) == []
+        assert broker.other is not None
+        broker.other.close()
+        until(lambda: read_all(bus, PERSON.topic))
     assert "Wang" in (await names(bus))[0]
 
 

@@ -14,7 +14,9 @@ from exchange.contracts.wire import MAX_VALUES, Budget, read_long
 from exchange.errors import Rejected
 from exchange.subjects import holds_identifier
 
-ALIKE = 0.75  # of two names' letters, in their order, so many are the same: one is a slip of the other
+# One name is a slip of another: so many of both names' letters, in their order, are the same, and so few are more.
+ALIKE = 0.75
+LONGER = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,8 @@ class RecordNode(Node):
         """
         if isinstance(name, str) and _NAME.fullmatch(name) and not _NUMBER.search(name) and not holds_identifier(name):
             known = [one.lower() for one in self._by_name]
-            if get_close_matches(name.lower(), known, n=1, cutoff=ALIKE):
+            close = get_close_matches(name.lower(), known, n=1, cutoff=ALIKE)
+            if close and abs(len(name) - len(close[0])) <= LONGER:
                 return name
         return f"{place}, whose name is not shown"
 

@@ -268,7 +268,7 @@ def _build(schema: Any, problems: Problems) -> Contract | None:
         _version=_numbering(record, terms.version_field),
         # Made when it is first asked for: most processes load every contract and unpack no record.
         _unpacker=cache(partial(unpacker, node, terms)),
-        _packer=partial(packer, node, terms),
+        _packer=cache(partial(packer, node, terms)),
         _writer=writer,
     )
 

@@ -146,10 +146,10 @@ class Materialiser:
 
     def revoked(self, topic: str, partition: int) -> None:
         """Nothing of this partition is written any more."""
-        self._stored()
-        self._held.pop((topic, partition), None)
+        self._held.pop((topic, partition), None)  # and what was only gathered of it
         metrics.LAG.remove(topic, str(partition))  # the next owner shows the lag from now on
         log.info("partition revoked", topic=topic, partition=partition)
+        self._stored()
 
     # -- one stay in the group --
 

@@ -57,7 +57,7 @@ class Sender:
         try:
             return self._publisher.begin(topic, messages)
         except BrokerUnavailable as unavailable:
-            error = unavailable
+            error = unavailable.with_traceback(None)  # else it holds the messages, in a ring, until the collector comes
 
         def fail() -> list[tuple[int, int]]:
             raise error
