@@ -124,7 +124,7 @@ def kills(points: Iterable[Any], *quick: Any) -> list[Any]:
 
 # --- the connector ----------------------------------------------------------------------------------------------------
 
-SEND = "exchange.publish.sending:Sender.send"
+SEND = "exchange.publish.sending:Sender.begin"
 CONNECTOR = {
     "before its second batch is produced": Death(SEND, When.BEFORE, 2, to(TOPIC)),
     "with half of a batch in the topic": Death(SEND, When.HALFWAY, 2, to(TOPIC)),

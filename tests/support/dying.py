@@ -88,9 +88,9 @@ class Death:
                 sa.event.listen(sa.Engine, "commit", lambda _: sa.event.listen(sa.Engine, "begin", lambda _: die()))
             elif self.when is When.HALFWAY:
                 topic, messages = arguments
-                method(instance, topic, messages[: len(messages) // 2])
+                done(method(instance, topic, messages[: len(messages) // 2]))
             if self.when in (When.COMMITTING, When.COMMITTED, When.AFTER):
-                method(instance, *arguments, **named)
+                done(method(instance, *arguments, **named))
             return die()
 
         @wraps(method)
@@ -104,6 +104,12 @@ class Death:
             await method(instance, scope, receive, sent)
 
         return answering if self.when is When.ANSWERED else called
+
+
+def done(begun: Any) -> None:
+    """Wait, where the method has only begun something, and has given what waits for it."""
+    if callable(begun):
+        begun()
 
 
 def die() -> None:
