@@ -13,12 +13,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from exchange.errors import BrokerUnavailable, OperatorError, SchemaOutdated, TopicChanged
 from exchange.records import Message
 from exchange.sqlite import connect
 from exchange.topics import TopicSpec
-from exchange.topics.sqlite import SqliteBroker, leases
+from exchange.topics.sqlite import SqliteBroker, leases, log
 from tests.support.backings import Owner, message, poll_until, take
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -331,3 +333,19 @@ def test_a_copy_of_the_file_is_the_same_topics(broker: SqliteBroker, path: Path)
     with pytest.raises(TopicChanged):
         poll_until(feed, lambda: False, 5)
     feed.close()
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text(max_size=6) | st.sampled_from(["ce_id", "", '"', "\\"]), st.binary(max_size=8)))
+@example({"a": b'","b":"', "b": b'":"'})
+@example({"": b""})
+@example({})
+def test_headers_of_any_kind_come_back(headers: dict[str, bytes]) -> None:
+    assert log._parsed(log._headers(Message(b"k", None, headers))) == headers
+
+
+def test_plain_headers_are_taken_apart_without_a_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = {"ce_source": b"civil/a/1", "ce_time": b"2026-01-01T00:00:00.000Z", "empty": b""}
+    kept = log._headers(Message(b"k", None, plain))
+    monkeypatch.delattr(log, "orjson")
+    assert log._parsed(kept) == plain

@@ -134,17 +134,10 @@ def meaning(error: KafkaError, what: str) -> ExchangeError:
     return BrokerUnavailable(f"{what}: {error.name()}: {error.str()}")
 
 
-def delivery(message: Message) -> Delivery:
-    """A consumed message as a Delivery. Of headers with one name the last counts; one without a value is empty."""
+def delivery(message: Message, topic: str, partition: int) -> Delivery:
+    """A message of this partition as a Delivery. Of headers with one name the last counts; without value: empty."""
     headers: Any = message.headers()
     named: dict[str, bytes] = dict(headers) if headers else {}
     if None in named.values():
         named = {name: value or b"" for name, value in named.items()}
-    return Delivery(
-        message.topic() or "",
-        message.partition() or 0,
-        message.offset() or 0,
-        message.key(),
-        message.value(),
-        named,
-    )
+    return Delivery(topic, partition, message.offset() or 0, message.key(), message.value(), named)

@@ -150,15 +150,18 @@ class KafkaFeed:
         if self._owned.get(_place(first)) is not owned:  # revoked, perhaps assigned anew, by the second call
             del messages[0]
         found = []
+        here: Place | None = None
         for message in messages:
             error = message.error()
             if error is not None:
                 self._fail(error, message)
                 continue
-            owned = self._owned.get(_place(message))
+            place = _place(message)
+            if place != here:  # they come partition by partition
+                here, owned = place, self._owned.get(place)
             if owned is None or owned.paused_until is not None:
                 continue
-            found.append(delivery(message))
+            found.append(delivery(message, *here))
             owned.position = found[-1].offset + 1
         if found:
             self._check_partition(found[0])

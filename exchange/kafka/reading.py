@@ -48,7 +48,7 @@ def read_topic(client: Client, admin: Admin, topic: str) -> Iterator[Delivery]:
                     raise meaning(error, f"topic {topic}")
                 elif partition in ends:
                     if offset < ends[partition]:
-                        yield delivery(message)
+                        yield delivery(message, topic, partition)
                     if offset + 1 >= ends[partition]:
                         del ends[partition]
     finally:

@@ -8,11 +8,11 @@ the transaction is REPEATABLE READ, where a row that another has changed fails t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, cast
+from itertools import chain
+from typing import Any
 
-import psycopg
+import orjson
 import sqlalchemy as sa
 
 from exchange.records import Facet
@@ -102,8 +102,10 @@ def _look_up(
     if is_postgres(connection):
         with _driver(connection).cursor(binary=True) as cursor:  # numbers come without being read from text
             cursor.execute(postgres.encode(), [list(column) for column in zip(*identities, strict=True)])
-            return cursor.fetchall()
-    return connection.exec_driver_sql(sqlite, (json.dumps(identities),)).all()
+            rows: list[Sequence[Any]] = cursor.fetchall()
+    else:
+        rows = _driver(connection).execute(sqlite, (orjson.dumps(identities).decode(),)).fetchall()
+    return rows
 
 
 def from_row(row: Sequence[Any]) -> Facet:
@@ -125,7 +127,7 @@ def write(connection: sa.Connection, changed: Standing) -> None:
     if not rows:
         return
     if not is_postgres(connection):
-        connection.exec_driver_sql(statements.SQLITE_PUT, rows)
+        _put(_driver(connection), rows)
     elif len(rows) < COPY_ROWS:
         with _driver(connection).cursor() as cursor:
             cursor.execute(statements.POSTGRES_PUT.encode(), [list(column) for column in zip(*rows, strict=True)])
@@ -133,7 +135,7 @@ def write(connection: sa.Connection, changed: Standing) -> None:
         _copy(connection, rows)
 
 
-def _copy(connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+def _copy(connection: sa.Connection, rows: Sequence[Facet]) -> None:
     connection.exec_driver_sql(statements.POSTGRES_STAGE)
     with _driver(connection).cursor() as cursor, cursor.copy(statements.POSTGRES_COPY) as copy:
         copy.set_types(statements.FACET_TYPES)
@@ -142,6 +144,14 @@ def _copy(connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     connection.exec_driver_sql(statements.POSTGRES_PUT_STAGED)
 
 
-def _driver(connection: sa.Connection) -> psycopg.Connection[Any]:
-    """psycopg's connection beneath, in the same transaction."""
-    return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+def _put(connection: Any, rows: Sequence[Facet]) -> None:
+    whole = len(rows) - len(rows) % statements.SQLITE_ROWS
+    for first in range(0, whole, statements.SQLITE_ROWS):
+        values = list(chain.from_iterable(rows[first : first + statements.SQLITE_ROWS]))
+        connection.execute(statements.SQLITE_PUT_MANY, values)
+    connection.executemany(statements.SQLITE_PUT, rows[whole:])
+
+
+def _driver(connection: sa.Connection) -> Any:
+    """The driver's own connection beneath, in the same transaction."""
+    return connection.connection.driver_connection

@@ -42,8 +42,12 @@ POSTGRES_STANDING = _POSTGRES_LOOK_UP.format(columns=_PLACE)
 SQLITE_PAYLOADS = _SQLITE_LOOK_UP.format(columns="payload")
 POSTGRES_PAYLOADS = _POSTGRES_LOOK_UP.format(columns="payload")
 
-# Insert a facet or replace what stands.
-SQLITE_PUT = f"INSERT INTO facets ({FACET}) VALUES ({', '.join('?' for _ in _NAMES)}) {_REPLACE}"
+# Insert a facet or replace what stands. On SQLite also so many in one statement: between two the driver takes Python's
+# lock, which the thread that decodes holds.
+SQLITE_ROWS = 50
+_SQLITE_ROW = f"({', '.join('?' for _ in _NAMES)})"
+SQLITE_PUT = f"INSERT INTO facets ({FACET}) VALUES {_SQLITE_ROW} {_REPLACE}"
+SQLITE_PUT_MANY = f"INSERT INTO facets ({FACET}) VALUES {', '.join([_SQLITE_ROW] * SQLITE_ROWS)} {_REPLACE}"
 # PostgreSQL takes an array for each column.
 _ARRAYS = ", ".join(f"%b::{type_}[]" for type_ in FACET_TYPES)
 POSTGRES_PUT = f"INSERT INTO facets ({FACET}) SELECT * FROM unnest({_ARRAYS}) {_REPLACE}"
