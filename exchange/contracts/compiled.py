@@ -11,7 +11,7 @@ Not every type is served: a schema with arrays, maps or nested records has no su
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, time
+from datetime import date
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -117,12 +117,14 @@ def _read(node: Node, name: str, bound: dict[str, Any]) -> list[str]:
         case Day():
             return [*_number(name), f"{name} = day({name}_number)"]
         case Timestamp():
-            second, digits = 1_000_000 // node.unit, 6 if node.unit == 1 else 3
+            second = 1_000_000 // node.unit
+            fraction = "thousandth[fraction]" if second == 1_000 else "fraction:06d"
             return [
                 *_number(name),
                 f"seconds, fraction = divmod({name}_number, {second})",
-                "days, seconds = divmod(seconds, 86400)",
-                f"{name} = f'{{day(days)}}T{{clock(seconds)}}.{{fraction:0{digits}d}}Z'",
+                "minutes, seconds = divmod(seconds, 60)",
+                "days, minutes = divmod(minutes, 1440)",
+                f"{name} = f'{{day(days)}}T{{minute[minutes]}}:{{hundredth[seconds]}}.{{{fraction}}}Z'",
             ]
         case DecimalNumber() if node.size is None and node.scale:
             limit = 10**node.precision
@@ -132,7 +134,7 @@ def _read(node: Node, name: str, bound: dict[str, Any]) -> list[str]:
                 "unscaled = from_bytes(data[at:end], 'big', signed=True); at = end",
                 f"if not {-limit} < unscaled < {limit}: raise Unusual",
                 f"whole, part = divmod(abs(unscaled), {10**node.scale})",
-                f"{name} = f'{{whole}}.{{part:0{node.scale}d}}'",
+                f"{name} = f'{{whole}}.{{{'hundredth[part]' if node.scale == 2 else f'part:0{node.scale}d'}}}'",
                 f"if unscaled < 0: {name} = '-' + {name}",
             ]
     bound[f"{name}_read"], bound[f"{name}_show"] = node.read, node.show
@@ -192,17 +194,18 @@ def _day(days: int) -> str:
     return date.fromordinal(days + _EPOCH_DAY).isoformat()
 
 
-@lru_cache(maxsize=1 << 15)
-def _clock(seconds: int) -> str:
-    """HH:MM:SS of a second of the day."""
-    return time(seconds // 3600, seconds // 60 % 60, seconds % 60).isoformat()
-
+# Numbers with their zeros, and HH:MM of each minute of a day: taken from a table in half the time of spelling them.
+_HUNDREDTH = [f"{number:02}" for number in range(100)]
+_THOUSANDTH = [f"{number:03}" for number in range(1_000)]
+_MINUTE = [f"{hour:02}:{minute:02}" for hour in range(24) for minute in range(60)]
 
 _SPACE: dict[str, Any] = {
     "Unusual": Unusual,
     "budget": Budget(),  # no type that is served spends any of it
-    "clock": _clock,
     "day": _day,
     "dumps": orjson.dumps,
     "from_bytes": int.from_bytes,
+    "hundredth": _HUNDREDTH,
+    "minute": _MINUTE,
+    "thousandth": _THOUSANDTH,
 }
