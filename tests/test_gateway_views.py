@@ -225,6 +225,7 @@ async def test_an_identifier_never_stands_in_a_url(city: City, logged: list[Any]
         wrong = await http.get(VIEW)
         assert wrong.headers["allow"] == "POST"
         assert wrong.json()["type"] == "/errors/method-not-allowed"
+        assert [line["route"] for line in logged if line.get("status") == 405][-1] == VIEW
         slash = await http.post(f"{VIEW}/?id={CITIZEN}", json={"id": CITIZEN}, headers=PURPOSE)
         assert slash.status_code == 404
         silent(slash, logged)

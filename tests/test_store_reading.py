@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -285,5 +287,110 @@ async def test_a_restarted_server_is_passed_over(fresh_postgres: Callable[[], st
     await asyncio.sleep(0.1)
     assert await reader.facets(facet(1).subject_key, wanted) == [facet(1)]
     assert store.newest_bundle_version() is None
+    await reader.close()
+    stores.close()
+
+
+class Proxy:
+    """Between a client and PostgreSQL: sends the last message of each answer later, or cuts its connections."""
+
+    LAST = 6  # bytes of ReadyForQuery
+
+    def __init__(self, url: str) -> None:
+        self._to = urlsplit(url)
+        self._server: asyncio.Server | None = None
+        self._clients: list[asyncio.StreamWriter] = []
+
+    async def start(self) -> str:
+        """The URL of the same database through here."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        return self._to._replace(
+            netloc=f"{self._to.username}:{self._to.password}@127.0.0.1:{port}", query="sslmode=disable"
+        ).geturl()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert self._to.port is not None
+        self._clients.append(writer)
+        from_server, to_server = await asyncio.open_connection(self._to.hostname, self._to.port)
+
+        async def there() -> None:
+            while sent := await reader.read(1 << 16):
+                to_server.write(sent)
+            to_server.close()
+
+        async def back() -> None:
+            while sent := await from_server.read(1 << 16):
+                writer.write(sent[: -self.LAST])
+                await writer.drain()
+                await asyncio.sleep(0.02)
+                writer.write(sent[-self.LAST :])
+            writer.close()
+
+        await asyncio.gather(there(), back(), return_exceptions=True)
+
+    def cut(self) -> None:
+        for client in self._clients:
+            client.transport.abort()
+
+    def close(self) -> None:
+        self.cut()
+        if self._server is not None:
+            self._server.close()
+
+
+@pytest.mark.services
+async def test_an_answer_whose_end_comes_late_leaves_its_connection_ready(fresh_postgres: Callable[[], str]) -> None:
+    proxy = Proxy(fresh_postgres())
+    async with await psycopg.AsyncConnection.connect(await proxy.start(), autocommit=True) as connection:
+        prepared = Prepared(connection, "SELECT $1::int8[]")
+        for number in range(3):
+            assert await prepared.rows([numbers([number])]) == [([number],)]
+    proxy.close()
+
+
+@pytest.mark.services
+async def test_whatever_is_opened_as_a_connection_breaks_is_heard(fresh_postgres: Callable[[], str]) -> None:
+    proxy, loop = Proxy(fresh_postgres()), asyncio.get_running_loop()
+    connection = await psycopg.AsyncConnection.connect(await proxy.start(), autocommit=True)
+    prepared, number = Prepared(connection, "SELECT pg_sleep(60)"), connection.pgconn.socket
+    receive, opened, heard = prepared._receive, [], asyncio.Event()
+
+    def receive_and_open(*arguments: Any) -> None:
+        receive(*arguments)
+        if not opened and connection.pgconn.status != psycopg.pq.ConnStatus.OK:  # libpq has closed its socket
+            opened.extend(end for _ in range(4) for end in socket.socketpair())
+            loop.add_reader(number, heard.set)
+
+    prepared._receive = receive_and_open  # type: ignore[method-assign]
+    reading = asyncio.create_task(prepared.rows([]))
+    await asyncio.sleep(0.3)
+    proxy.cut()
+    with pytest.raises(psycopg.OperationalError):
+        await reading
+    at = [end.fileno() for end in opened].index(number)  # one of them has the number that was let go
+    opened[at ^ 1].send(b"!")
+    await asyncio.wait_for(heard.wait(), 5)
+    loop.remove_reader(number)
+    for end in opened:
+        end.close()
+    proxy.close()
+
+
+@pytest.mark.services
+async def test_a_statement_that_was_prepared_for_other_tables_is_prepared_anew(
+    fresh_postgres: Callable[[], str],
+) -> None:
+    stores = Stores(fresh_postgres())
+    stores.open().migrate()
+    put(stores, [facet(1, subject_key=LI)])
+    reader = stores.reader()
+    pair = (facet(1).contract, 1)
+    assert len(await reader.facets(LI, [pair])) == 1
+    with psycopg.connect(stores.url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE facets ALTER sequence TYPE numeric")
+        connection.execute("ALTER TABLE facets ALTER sequence TYPE bigint")
+        connection.execute("ALTER TABLE facets ALTER major TYPE bigint")
+    assert len(await reader.facets(LI, [pair])) == 1
     await reader.close()
     stores.close()

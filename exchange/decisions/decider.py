@@ -243,6 +243,7 @@ class Decider:
             decision = self._made(self.ask(client, purpose, terms, case, now), client, terms, until)
             if len(self._kept) >= self._limit:
                 self._kept.clear()
+                self._surveys.clear()  # they hold the decisions too
             self._kept[key] = (since, decision)
         except Exception as error:  # noqa: BLE001 -- any error denies, whatever it is
             return Decision(contract, major, allowed=False, reason=f"{type(error).__name__}: {error}", error=True)

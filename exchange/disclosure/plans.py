@@ -33,7 +33,7 @@ class Plan:
 
 
 class Plans:
-    """The plans of one bundle at a time, at most `limit` of them."""
+    """The plans of one bundle at a time, of at most `limit` decisions together."""
 
     def __init__(self, limit: int = 20_000) -> None:
         self._limit = limit
@@ -52,13 +52,14 @@ class Plans:
         """The plan of a request under these decisions, which are of this bundle."""
         if bundle is not self._bundle:
             self._bundle, self._speller = bundle, Speller(bundle.terms)
+            self._trimmers = Trimmers(self._limit)
             self._made.clear()
         if contracts is not None or fields is not None:
             return self._make(bundle, survey, contracts, fields)
         made = self._made.get(id(survey))
         if made is not None and made[0] is survey:
             return made[1]
-        if len(self._made) >= self._limit:
+        if len(self._made) * len(survey) >= self._limit:
             self._made.clear()
         plan = self._make(bundle, survey, None, None)
         self._made[id(survey)] = survey, plan

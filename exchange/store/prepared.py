@@ -35,6 +35,7 @@ class Prepared:
         self._pg = connection.pgconn
         self._statement = statement.encode()
         self._prepared = False
+        self._result: pq.abc.PGresult | None = None  # the last that has come of an answer
         self._loop = asyncio.get_running_loop()
 
     async def rows(self, parameters: list[bytes]) -> list[tuple[Any, ...]]:
@@ -52,37 +53,47 @@ class Prepared:
         return reading.load_rows(0, result.ntuples, tuple)
 
     async def _answer(self, send: Callable[[], None]) -> pq.abc.PGresult:
-        """Send a command and wait for its one result."""
+        """Send a command and wait until its one result is here, and nothing more to come."""
         done: asyncio.Future[pq.abc.PGresult] = self._loop.create_future()
         socket = self._pg.socket
+        self._result = None
         send()
         while self._pg.flush():
             await self._writable(socket)
-        self._loop.add_reader(socket, self._receive, done)
+        self._loop.add_reader(socket, self._receive, socket, done)
         try:
             result = await done
-        finally:
+        except asyncio.CancelledError:
             self._loop.remove_reader(socket)
+            raise
         return checked(result)
 
-    def _receive(self, done: asyncio.Future[pq.abc.PGresult]) -> None:
-        """Bytes have come: once all of the answer is here, it is the last result before none."""
+    def _receive(self, socket: int, done: asyncio.Future[pq.abc.PGresult]) -> None:
+        """Bytes have come; the answer is whole when libpq has no result more.
+
+        The last bytes may come alone: a connection that is left before them is busy for whoever uses it next. The loop
+        is told at once that it need not look any more: libpq closes a socket that has broken, and whatever is opened
+        then may have its number.
+        """
         try:
             self._pg.consume_input()
-            if self._pg.is_busy():
+            while not self._pg.is_busy():
+                result = self._pg.get_result()
+                if result is None:
+                    if self._result is None:
+                        raise errors.OperationalError("the server has sent no answer")
+                    break
+                self._result = result
+            else:
                 return
-            result = self._pg.get_result()
-            while not self._pg.is_busy() and (more := self._pg.get_result()) is not None:
-                result = more
         except psycopg.Error as error:
+            self._loop.remove_reader(socket)
             if not done.done():
                 done.set_exception(error)
             return
+        self._loop.remove_reader(socket)
         if not done.done():
-            if result is None:
-                done.set_exception(errors.OperationalError("the server has sent no answer"))
-            else:
-                done.set_result(result)
+            done.set_result(self._result)
 
     async def _writable(self, socket: int) -> None:
         ready = asyncio.Event()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import psycopg
+from psycopg import errors
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from exchange.errors import NotFound
@@ -51,7 +52,7 @@ class PostgresFacetReader:
             open=False,
             name="facets",
         )
-        self._opened = False
+        self._opened = self._closed = False
         self._idle: list[Prepared] = []
         self._waiting: list[_Request] = []
         self._flights: set[asyncio.Task[None]] = set()
@@ -91,6 +92,7 @@ class PostgresFacetReader:
 
     async def close(self) -> None:
         """See FacetReader."""
+        self._closed = True
         while self._idle:
             await self._pool.putconn(self._idle.pop().connection)
         await self._pool.close()
@@ -159,13 +161,25 @@ class PostgresFacetReader:
 
     async def _rows(self, parameters: list[bytes]) -> list[tuple[Any, ...]]:
         """Run the hot statement on a connection that is kept for it."""
-        prepared = self._idle.pop() if self._idle else Prepared(await self._pool.getconn(), statements.POSTGRES_FACETS)
+        if self._idle:
+            try:
+                return await self._run_kept(self._idle.pop(), parameters)
+            except psycopg.OperationalError:
+                raise
+            except psycopg.Error:  # it was prepared when the tables, or the session, were others: once more, anew
+                pass
+        return await self._run_kept(Prepared(await self._pool.getconn(), statements.POSTGRES_FACETS), parameters)
+
+    async def _run_kept(self, prepared: Prepared, parameters: list[bytes]) -> list[tuple[Any, ...]]:
         try:
             found = await prepared.rows(parameters)
         except BaseException:
             await self._pool.putconn(prepared.connection)
             raise
-        self._idle.append(prepared)
+        if self._closed:
+            await self._pool.putconn(prepared.connection)
+        else:
+            self._idle.append(prepared)
         return found
 
     async def _read(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -180,8 +194,8 @@ class PostgresFacetReader:
             for _ in range(CONNECTIONS + 1):
                 try:
                     return await read()
-                except PoolTimeout:
-                    raise
+                except (PoolTimeout, errors.LockNotAvailable, errors.QueryCanceled):
+                    raise  # what was waited for is not had sooner by waiting again
                 except psycopg.OperationalError:
                     continue
             return await read()
