@@ -377,6 +377,27 @@ async def test_whatever_is_opened_as_a_connection_breaks_is_heard(fresh_postgres
     proxy.close()
 
 
+class Deaf:
+    """An event loop that tells nobody that bytes have come."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    def add_reader(self, *_: object) -> None: ...
+    def remove_reader(self, *_: object) -> None: ...
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+
+@pytest.mark.services
+async def test_an_answer_is_found_though_the_loop_does_not_tell_of_it(fresh_postgres: Callable[[], str]) -> None:
+    async with await psycopg.AsyncConnection.connect(fresh_postgres(), autocommit=True) as connection:
+        prepared = Prepared(connection, "SELECT 1")
+        prepared._loop = Deaf()  # type: ignore[assignment]
+        assert await asyncio.wait_for(prepared.rows([]), 10) == [(1,)]
+
+
 @pytest.mark.services
 async def test_a_statement_that_was_prepared_for_other_tables_is_prepared_anew(
     fresh_postgres: Callable[[], str],

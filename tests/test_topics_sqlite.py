@@ -342,10 +342,3 @@ def test_a_copy_of_the_file_is_the_same_topics(broker: SqliteBroker, path: Path)
 @example({})
 def test_headers_of_any_kind_come_back(headers: dict[str, bytes]) -> None:
     assert log._parsed(log._headers(Message(b"k", None, headers))) == headers
-
-
-def test_plain_headers_are_taken_apart_without_a_parser(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = {"ce_source": b"civil/a/1", "ce_time": b"2026-01-01T00:00:00.000Z", "empty": b""}
-    kept = log._headers(Message(b"k", None, plain))
-    monkeypatch.delattr(log, "orjson")
-    assert log._parsed(kept) == plain

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from exchange.errors import TopicChanged
 from exchange.kafka.admin import Admin
 from exchange.kafka.client import Client, Properties
 from exchange.kafka.feed import KafkaFeed
@@ -47,7 +48,12 @@ class KafkaBroker:
     def state(self, topic: str) -> TopicState | None:
         """See Broker."""
         found = self._admin.describe([topic]).get(topic)
-        return None if found is None else TopicState(topic, found.id, self._admin.bounds(topic, found.partitions))
+        if found is None:
+            return None
+        try:
+            return TopicState(topic, found.id, self._admin.bounds(topic, found.partitions))
+        except TopicChanged:  # deleted since it was found
+            return None
 
     def publisher(self) -> KafkaPublisher:
         """See Broker."""

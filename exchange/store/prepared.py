@@ -21,6 +21,7 @@ _SPECIAL = re.compile(r'(["\\])')
 _BINARY = pq.Format.BINARY
 _ARRAY, _LENGTH = Struct("!iiIii"), Struct("!i")
 _BYTEA = 17  # its type's number in pg_type
+LOOK_SECONDS = 0.1
 _NAME = b"exchange"  # of the one statement that a connection is kept for
 
 
@@ -61,12 +62,21 @@ class Prepared:
         while self._pg.flush():
             await self._writable(socket)
         self._loop.add_reader(socket, self._receive, socket, done)
+        again = self._loop.call_later(LOOK_SECONDS, self._look, socket, done)
         try:
             result = await done
         except asyncio.CancelledError:
             self._loop.remove_reader(socket)
             raise
+        finally:
+            again.cancel()
         return checked(result)
+
+    def _look(self, socket: int, done: asyncio.Future[pq.abc.PGresult]) -> None:
+        """Look without having been told to, as psycopg does: sockets that break and open in one turn can be missed."""
+        if not done.done():
+            self._receive(socket, done)
+            self._loop.call_later(LOOK_SECONDS, self._look, socket, done)
 
     def _receive(self, socket: int, done: asyncio.Future[pq.abc.PGresult]) -> None:
         """Bytes have come; the answer is whole when libpq has no result more.

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
 from pathlib import Path
 
 import orjson
@@ -285,16 +284,7 @@ def _headers(message: Message) -> bytes:
 
 
 def _parsed(headers: bytes) -> dict[str, bytes]:
-    """The inverse of `_headers`. Plain ASCII in which nothing is escaped is taken apart by its quotation marks."""
-    if b"\\" in headers or len(headers) < 3 or not headers.isascii():
-        return {name: value.encode("latin-1") for name, value in orjson.loads(headers).items()}
-    parts = headers[2:-2].replace(b'":"', b'","').split(b'","')
-    return dict(zip(map(_name, parts[::2]), parts[1::2], strict=True))
-
-
-@lru_cache(maxsize=1_024)
-def _name(header: bytes) -> str:
-    return header.decode("ascii")
+    return {name: value.encode("latin-1") for name, value in orjson.loads(headers).items()}
 
 
 def _chunks(rows: list[tuple[bytes, bytes | None, bytes]]) -> Iterator[list[tuple[bytes, bytes | None, bytes]]]:
