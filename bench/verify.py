@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from bench.citizens import START
 from bench.measuring import CannotMeasure, Measurement, Side, interleaved, timed
-from exchange.audit import AuditStore, Entry, PublicKeys, Sealer, Signer, verify_log
+from exchange.audit import AuditStore, Entry, Holder, PublicKeys, Sealer, Signer, verify_log
 from exchange.audit.entries import Line
 from exchange.audit.tables import entries as table
 from exchange.audit.writer import Writer
@@ -63,8 +63,8 @@ class _Left(Publisher):
 
 
 def _write(store: AuditStore, signer: Signer, keys: PublicKeys, left: _Left, entries: int) -> None:
-    writer = Writer(store, signer, "gateway-1", "bench")
-    sealer = Sealer(store, signer, keys, left, ORIGIN, system_clock, "bench")
+    writer = Writer(store, signer, "gateway-1", Holder("bench"))
+    sealer = Sealer(store, signer, keys, left, ORIGIN, system_clock, Holder("bench"))
     writer.open()
     for first in range(0, entries, GROUP):
         numbers = range(first, min(first + GROUP, entries))

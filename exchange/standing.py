@@ -20,7 +20,8 @@ _PLACE = re.compile(rb"[0-9a-f]{16}")
 
 
 class StandingName:
-    """A name in a folder, `role.host.place.n`, held until `close`. `name` is None where the folder cannot be written.
+    """A name in a folder, `role.host.place.n`, held until `close`. `name` is None where the folder
+    is missing or cannot be written.
 
     `place` is drawn once for each folder, so that two containers of one host name are not taken for one; `n` counts the
     processes of one role that share the folder. `role` is of letters, digits and `-`.
@@ -30,7 +31,6 @@ class StandingName:
         self.name: str | None = None
         self._lock: IO[bytes] | None = None
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             place = _place(folder / "place")
             number, self._lock = _lock_one(folder, role)
         except OSError:

@@ -9,7 +9,7 @@ import gc
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,8 +122,22 @@ def client_secret(settings: Settings, client_id: str) -> Path:
     return settings.path(Path("keys/clients")) / client_id
 
 
+def data_folder(settings: Settings) -> Path:
+    """The folder of what this machine keeps, made if it is missing. Raises SettingWrong."""
+    data = settings.path(settings.data)
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise SettingWrong(f"data: {data} cannot be made ({error.strerror})") from None
+    if not os.access(data, os.W_OK | os.X_OK):
+        raise SettingWrong(f"data: {data} cannot be written, and bodies of pushes are kept there")
+    return data
+
+
 def standing_name(settings: Settings, role: str) -> StandingName:
-    """The standing name of this process in the `data` folder; the caller closes it in the end."""
+    """The standing name of this process in the `data` folder, if there can be one; the caller closes it in the end."""
+    with suppress(SettingWrong):
+        data_folder(settings)
     return StandingName(settings.path(settings.data), role)
 
 

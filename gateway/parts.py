@@ -7,17 +7,15 @@ answers 503 until it can be reached, and `/readyz` says so.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
 import structlog
 
-from exchange.audit import AuditLog, AuditStore, Sealer
+from exchange.audit import AuditLog, AuditStore, Holder, Sealer
 from exchange.clock import Clock, system_clock
 from exchange.disclosure import Disclosure, PolicyWatch
 from exchange.errors import SettingWrong, TryLater
@@ -27,6 +25,7 @@ from exchange.store import PushLedger, SubjectsSeen, open_reader
 from exchange.wiring import (
     audit_keys,
     audit_url,
+    data_folder,
     key_maker,
     open_broker,
     open_store,
@@ -56,7 +55,7 @@ def create_app(settings: Settings) -> Edge:
 
 def make_parts(settings: Settings, clock: Clock) -> Parts:
     """Make every part. Raises SettingWrong."""
-    data = _data_folder(settings)
+    data = data_folder(settings)
     issuers = _Issuers.of(settings, clock)
     keys, pseudonyms = key_maker(settings), audit_keys(settings)
     signing, published = signer(settings), public_keys(settings)
@@ -65,10 +64,10 @@ def make_parts(settings: Settings, clock: Clock) -> Parts:
     audit_store = AuditStore.open(audit_url(settings), settings.audit_options)
     reader = open_reader(store_url(settings), settings.store.options)
     policy = PolicyWatch(reader)
-    writer, us, origin = settings.audit.writer, process_name("gateway"), settings.audit.origin
-    standing = standing_name(settings, f"gateway-{writer}")
-    audit = AuditLog(audit_store, signing, writer, us, standing=standing.name)
-    sealer = Sealer(audit_store, signing, published, checkpoints, origin, clock, us, standing=standing.name)
+    standing = standing_name(settings, f"gateway-{settings.audit.writer}")
+    us = Holder(process_name("gateway"), standing.name)
+    audit = AuditLog(audit_store, signing, settings.audit.writer, us)
+    sealer = Sealer(audit_store, signing, published, checkpoints, settings.audit.origin, clock, us)
     identity = Identity(Tokens(issuers.trusted, settings.gateway.audience, clock), lambda: policy.bundle, clock)
     trail = Trail(audit, lambda: policy.bundle, clock)
     registry = StoreRegistry(store.engine, clock)
@@ -177,7 +176,7 @@ def built_in_issuer(settings: Settings, clock: Clock) -> DevIssuer:
                 "set it to false and name an OIDC issuer under [[issuers]]"
             )
     dev = settings.dev_issuer
-    data = _data_folder(settings)
+    data = data_folder(settings)
     key = SigningKey(settings.secret("dev_issuer.key", dev.key))
     clients = load_clients(settings.path(dev.clients))
     url = (gateway.public_url or f"http://{_bracketed(gateway.host)}:{gateway.port}").rstrip("/")
@@ -191,18 +190,6 @@ def is_loopback(host: str | None) -> bool:
         return host == "localhost" or (host is not None and ip_address(host).is_loopback)
     except ValueError:
         return False
-
-
-def _data_folder(settings: Settings) -> Path:
-    """The folder of what this machine keeps, made if it is missing. Raises SettingWrong."""
-    data = settings.path(settings.data)
-    try:
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise SettingWrong(f"data: {data} cannot be made ({error.strerror})") from None
-    if not os.access(data, os.W_OK | os.X_OK):
-        raise SettingWrong(f"data: {data} cannot be written, and bodies of pushes are kept there")
-    return data
 
 
 def _bracketed(host: str) -> str:

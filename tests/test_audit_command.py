@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from exchange.audit import Receipt, Sealer
+from exchange.audit import Holder, Receipt, Sealer
 from exchange.cli import audit
 from exchange.cli.administration import note, open_audit
 from exchange.cli.options import exit_status
@@ -37,7 +37,7 @@ def seal(site: Site) -> None:
     settings = site.settings()
     with open_audit(settings) as store, closing(open_broker(settings)) as broker, closing(broker.publisher()) as out:
         keys, origin = public_keys(settings), settings.audit.origin
-        sealer = Sealer(store, signer(settings), keys, out, origin, system_clock, "test", patience_s=0.0)
+        sealer = Sealer(store, signer(settings), keys, out, origin, system_clock, Holder("test"), patience_s=0.0)
         assert sealer.step() is not None
 
 

@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from exchange.audit import PublicKeys, Receipt, Signer
 from exchange.audit.entries import Line
 from exchange.audit.groups import seal
+from exchange.audit.slots import Holder
 from exchange.audit.writer import Writer, receipts
 from tests.support.audit import KEYS, ORIGIN, SIGNER, Topic, entry, fresh_store, new_sealer, sqlite_url
 
@@ -69,7 +70,7 @@ def test_the_pages_scripts_verify_a_log_and_find_what_was_done(scripts: Path, tm
     store, topic = fresh_store(sqlite_url(tmp_path)), Topic()
     sealer, made = new_sealer(store, topic), list[Receipt]()
     for writer, sizes in (("gateway-1", (3, 1)), ("gateway-2", (5,)), ("gateway-1", (2,))):
-        own = Writer(store, SIGNER, writer, "test", patience_s=0.0)
+        own = Writer(store, SIGNER, writer, Holder("test"), patience_s=0.0)
         own.open()
         for size in sizes:
             made += own.append(lines(size))

@@ -15,6 +15,7 @@ from exchange.audit.entries import entry_hash
 from exchange.audit.keys import PublicKeys, generate_signing_key
 from exchange.audit.receipts import Receipt
 from exchange.audit.sealer import Sealer
+from exchange.audit.slots import Holder
 from exchange.audit.store import AuditStore
 from exchange.audit.verify import Report, find, verify_log
 from exchange.clock import system_clock
@@ -135,7 +136,15 @@ def test_a_writer_that_is_killed_again_and_again(city: City) -> None:
 def test_parallel_appends_on_three_processes_and_one_started_twice(city: City) -> None:
     topic = Topic()
     sealer = Sealer(
-        city.store, city.signer, city.keys, topic, ORIGIN, system_clock, "test", patience_s=PATIENCE, interval_s=0.1
+        city.store,
+        city.signer,
+        city.keys,
+        topic,
+        ORIGIN,
+        system_clock,
+        Holder("test"),
+        patience_s=PATIENCE,
+        interval_s=0.1,
     )
     sealer.start()
     endless = city.start("gateway-1")

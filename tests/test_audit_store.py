@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 
 from exchange import merkle
 from exchange.audit.entries import Line
-from exchange.audit.slots import Slot
+from exchange.audit.slots import Holder, Slot
 from exchange.audit.store import AuditStore
 from exchange.audit.tables import LINEAGE, entries, groups, metadata
 from exchange.audit.writer import Writer, append_admin
@@ -41,7 +41,7 @@ def store(url: str) -> Iterator[AuditStore]:
 
 
 def writer(store: AuditStore, name: str = "gateway-1") -> Writer:
-    return Writer(store, SIGNER, name, "test", patience_s=PATIENCE)
+    return Writer(store, SIGNER, name, Holder("test"), patience_s=PATIENCE)
 
 
 def lines(count: int) -> list[Line]:
@@ -98,7 +98,7 @@ class Clock:
 
 
 def slot(store: AuditStore, clock: Clock, holder: str) -> Slot:
-    return Slot(store, "place", holder, patience_s=2.0, monotonic=clock)
+    return Slot(store, "place", Holder(holder), patience_s=2.0, monotonic=clock)
 
 
 def beat(store: AuditStore, held: Slot) -> None:
@@ -133,11 +133,11 @@ def test_a_place_whose_holder_is_silent_is_taken_over_and_the_sleeper_is_fenced(
 
 def test_who_has_the_dead_holders_standing_name_takes_over_at_once_and_nobody_else(store: AuditStore) -> None:
     clock = Clock()
-    dead = Slot(store, "place", "gateway@here:1", standing="gateway.here.1", monotonic=clock)
+    dead = Slot(store, "place", Holder("gateway@here:1", "gateway.here.1"), monotonic=clock)
     dead.take(clock.sleep)
     for other in ("gateway.here.2", "here.1", None):
-        assert not Slot(store, "place", "gateway@here:2", standing=other, monotonic=clock).try_take()
-    heir = Slot(store, "place", "gateway@here:3", standing="gateway.here.1", monotonic=clock)
+        assert not Slot(store, "place", Holder("gateway@here:2", other), monotonic=clock).try_take()
+    heir = Slot(store, "place", Holder("gateway@here:3", "gateway.here.1"), monotonic=clock)
     heir.take(clock.sleep)
     assert (clock.now, heir.epoch) == (100.0, 2)
     with pytest.raises(Fenced, match="taken over"):
@@ -161,7 +161,7 @@ def test_a_place_whose_holder_lives_is_refused(store: AuditStore) -> None:
 
 
 def test_of_many_who_want_a_place_one_has_it(store: AuditStore) -> None:
-    wanting = [Slot(store, "place", str(index)) for index in range(6)]
+    wanting = [Slot(store, "place", Holder(str(index))) for index in range(6)]
     taken: list[Slot] = []
 
     def want(one: Slot) -> None:
@@ -316,7 +316,7 @@ def test_administrative_acts_wait_for_their_turn(store: AuditStore) -> None:
 
     def act(name: str) -> None:
         done = entry(act="policy.apply", outcome="done", details={"bundle": name, "rows": 2**60})
-        made.append(append_admin(store, SIGNER, done, holder=name).number)
+        made.append(append_admin(store, SIGNER, done, holder=Holder(name)).number)
 
     threads = [threading.Thread(target=act, args=(str(index),)) for index in range(4)]
     for thread in threads:

@@ -21,6 +21,7 @@ from exchange.audit.checkpoints import open_checkpoint
 from exchange.audit.entries import Entry, Line, answer_digest, entry_hash, leaf
 from exchange.audit.keys import PublicKeys, Signer
 from exchange.audit.receipts import Receipt
+from exchange.audit.slots import Holder
 from exchange.audit.store import AuditStore
 from exchange.audit.tables import checkpoints, entries, groups, leaves, nodes
 from exchange.audit.verify import Report, find, verify_log
@@ -41,7 +42,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[AuditStore
 
 def write(store: AuditStore, writer: str, *sizes: int, signer: Signer = SIGNER, tale: str = "true") -> list[Receipt]:
     """Groups of these sizes, as one process of this name writes them; another tale is another content."""
-    own = Writer(store, signer, writer, "test", patience_s=0.0)
+    own = Writer(store, signer, writer, Holder("test"), patience_s=0.0)
     own.open()
     made = []
     for size in sizes:
@@ -434,7 +435,7 @@ def small(store: AuditStore, topic: Topic) -> None:
     """Everything of which there can be a bit, once: a chain, two writers, a tree, a checkpoint, an uncovered group."""
     sealer = new_sealer(store, topic)
     for writer in ("a", "b", "a"):
-        own = Writer(store, SIGNER, writer, "test", patience_s=0.0)
+        own = Writer(store, SIGNER, writer, Holder("test"), patience_s=0.0)
         own.open()
         least = Entry(time=NOON, act="a", outcome="done", issuer="i", client="c", department="d")
         own.append([Line.of(least, BODY, bytes(16))])
@@ -662,7 +663,7 @@ def test_a_log_verifies_after_dump_and_restore_into_another_database(
         "absent": None,
     }
     origin = fresh_store(sqlite_url(tmp_path, "origin.db"))
-    own = Writer(origin, SIGNER, "gateway-1", "test")
+    own = Writer(origin, SIGNER, "gateway-1", Holder("test"))
     own.open()
     (receipt,) = own.append([Line.of(entry(details=awkward), BODY, bytes(16))])
     write(origin, "gateway-2", 3)
@@ -685,7 +686,7 @@ def test_a_log_verifies_after_dump_and_restore_into_another_database(
 
 def test_it_verifies_while_it_is_written(store: AuditStore, topic: Topic) -> None:
     sealer = new_sealer(store, topic)
-    own = Writer(store, SIGNER, "gateway-1", "test")
+    own = Writer(store, SIGNER, "gateway-1", Holder("test"))
     own.open()
 
     def published() -> Iterator[bytes]:

@@ -54,8 +54,10 @@ def test_a_killed_process_lets_go_of_its_name_and_a_stopped_one_does_not(tmp_pat
 def test_two_folders_have_names_of_their_own_also_if_they_are_called_alike_on_two_hosts_that_are(
     tmp_path: Path,
 ) -> None:
+    (tmp_path / "data").mkdir()
     with closing(StandingName(tmp_path / "data", "materialise")) as first:
         (tmp_path / "data").rename(tmp_path / "elsewhere")
+        (tmp_path / "data").mkdir()
         with closing(StandingName(tmp_path / "data", "materialise")) as second:
             assert first.name != second.name
     with closing(StandingName(tmp_path / "elsewhere", "materialise")) as moved:

@@ -25,6 +25,7 @@ from exchange.audit.keys import AuditKeys, PublicKey, PublicKeys, Signer, genera
 from exchange.audit.log import AuditLog
 from exchange.audit.receipts import Receipt, verify_receipt
 from exchange.audit.sealer import Sealer
+from exchange.audit.slots import Holder
 from exchange.audit.store import AuditStore
 from exchange.audit.verify import Finding, Report, find, verify_log
 from exchange.audit.writer import append_admin
@@ -35,6 +36,7 @@ __all__ = [
     "AuditStore",
     "Entry",
     "Finding",
+    "Holder",
     "Outcome",
     "PublicKey",
     "PublicKeys",

@@ -20,7 +20,7 @@ from exchange.audit.entries import SALT_BYTES, Entry, Line
 from exchange.audit.groups import MAX_ENTRIES
 from exchange.audit.keys import Signer
 from exchange.audit.receipts import Receipt
-from exchange.audit.slots import PATIENCE_S
+from exchange.audit.slots import PATIENCE_S, Holder
 from exchange.audit.store import AuditStore
 from exchange.audit.writer import Writer
 from exchange.errors import AuditUnavailable, ExchangeError, Fenced
@@ -54,13 +54,12 @@ class AuditLog:
         store: AuditStore,
         signer: Signer,
         writer: str,
-        holder: str,
+        holder: Holder,
         *,
-        standing: str | None = None,
         deadline_s: float = DEADLINE_S,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        self._writer = Writer(store, signer, writer, holder, standing=standing, patience_s=patience_s)
+        self._writer = Writer(store, signer, writer, holder, patience_s=patience_s)
         self._deadline = deadline_s
         self._beat = patience_s / 4
         self._changed = threading.Condition()

@@ -16,7 +16,7 @@ import structlog
 from exchange import merkle
 from exchange.audit.checkpoints import Checkpoint, check_origin, open_checkpoint
 from exchange.audit.keys import PublicKeys, Signer
-from exchange.audit.slots import PATIENCE_S, Slot
+from exchange.audit.slots import PATIENCE_S, Holder, Slot
 from exchange.audit.store import AuditStore
 from exchange.clock import Clock
 from exchange.errors import AuditBroken, ExchangeError, Fenced
@@ -48,9 +48,8 @@ class Sealer:
         publisher: Publisher,
         origin: str,
         clock: Clock,
-        holder: str,
+        holder: Holder,
         *,
-        standing: str | None = None,
         topic: str = CHECKPOINTS_TOPIC,
         patience_s: float = PATIENCE_S,
         interval_s: float = INTERVAL_S,
@@ -63,7 +62,7 @@ class Sealer:
         self._origin = check_origin(origin)
         self._clock = clock
         self._topic = topic
-        self._slot = Slot(store, "sealer", holder, standing=standing, patience_s=patience_s, monotonic=monotonic)
+        self._slot = Slot(store, "sealer", holder, patience_s=patience_s, monotonic=monotonic)
         self._beat_every = patience_s / 4
         self._interval = interval_s
         self._monotonic = monotonic

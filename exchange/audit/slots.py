@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -28,28 +29,40 @@ _BEAT = (
 )
 
 
-class Slot:
-    """One process's hold on a name, or its wish for it. Used by one thread at a time.
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds places: `process` is for people, and in the error of the one that is refused.
 
-    `holder` says who we are, for people: it stands in the table and in the error of the one that is refused. `standing`
-    is our standing name (`exchange.standing`), if we have one: no other living process has it.
+    `standing` is its standing name (`exchange.standing`), if it has one: no other living process has it.
     """
+
+    process: str
+    standing: str | None = None
+
+    def __str__(self) -> str:
+        return self.process if self.standing is None else f"{self.process} {self.standing}"
+
+    def succeeds(self, holder: str) -> bool:
+        """Whether the one that a table names had our standing name: we would not have it if that process lived."""
+        return self.standing is not None and holder.rpartition(" ")[2] == self.standing
+
+
+class Slot:
+    """One process's hold on a name, or its wish for it. Used by one thread at a time."""
 
     def __init__(
         self,
         store: AuditStore,
         name: str,
-        holder: str,
+        holder: Holder,
         *,
-        standing: str | None = None,
         patience_s: float = PATIENCE_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self.epoch: int | None = None
         self._store = store
-        self._holder = holder if standing is None else f"{holder} {standing}"
-        self._standing = standing
+        self._holder = holder
         self._patience = patience_s
         self._monotonic = monotonic
         self._seen: tuple[int, int] | None = None
@@ -63,7 +76,7 @@ class Slot:
         """
         with self._store.reading() as connection:
             row = connection.execute(sa.select(slots).where(slots.c.name == self.name)).one_or_none()
-        held = row is not None and row.holder is not None and not self._dead(row.holder)
+        held = row is not None and row.holder is not None and not self._holder.succeeds(row.holder)
         if row is not None and held and not self._gone(row.epoch, row.beat):
             return False
         with self._store.writing() as connection:
@@ -73,7 +86,7 @@ class Slot:
             taken = connection.execute(
                 sa.update(slots)
                 .where(slots.c.name == self.name, slots.c.epoch == epoch, slots.c.beat == beat)
-                .values(epoch=epoch + 1, beat=beat + 1, holder=self._holder)
+                .values(epoch=epoch + 1, beat=beat + 1, holder=str(self._holder))
             )
         if taken.rowcount != 1:
             return False
@@ -120,10 +133,6 @@ class Slot:
         """Who holds the place, for people. Raises AuditUnavailable."""
         with self._store.reading() as connection:
             return connection.scalar(sa.select(slots.c.holder).where(slots.c.name == self.name)) or "nobody"
-
-    def _dead(self, holder: str) -> bool:
-        """Whether the holder had our standing name: we would not have it if that process lived."""
-        return self._standing is not None and holder.rpartition(" ")[2] == self._standing
 
     def _gone(self, epoch: int, beat: int) -> bool:
         """Whether the holder has not moved for the patience, as far as we have watched."""

@@ -17,7 +17,7 @@ from exchange.audit.entries import SALT_BYTES, Entry, Line
 from exchange.audit.groups import SignedGroup
 from exchange.audit.keys import Signer
 from exchange.audit.receipts import Receipt
-from exchange.audit.slots import PATIENCE_S, Slot
+from exchange.audit.slots import PATIENCE_S, Holder, Slot
 from exchange.audit.store import AuditStore, Head
 from exchange.errors import AuditUnavailable, Fenced
 from exchange.metrics import AUDIT_GROUP, AUDIT_SECONDS
@@ -37,15 +37,14 @@ class Writer:
         store: AuditStore,
         signer: Signer,
         name: str,
-        holder: str,
+        holder: Holder,
         *,
-        standing: str | None = None,
         patience_s: float = PATIENCE_S,
     ) -> None:
         self.name = name
         self._store = store
         self._signer = signer
-        self._slot = Slot(store, f"writer/{name}", holder, standing=standing, patience_s=patience_s)
+        self._slot = Slot(store, f"writer/{name}", holder, patience_s=patience_s)
         self._commits = Commits(store)
         self._head: Head | None = None  # None: to be read back
         self._sent: _Sent | None = None
@@ -113,7 +112,7 @@ def receipts(signed: SignedGroup, lines: Sequence[Line]) -> list[Receipt]:
 
 
 def append_admin(
-    store: AuditStore, signer: Signer, entry: Entry, *, holder: str, writer: str = "operator", wait_s: float = 10.0
+    store: AuditStore, signer: Signer, entry: Entry, *, holder: Holder, writer: str = "operator", wait_s: float = 10.0
 ) -> Receipt:
     """Write one entry and return once it is durable: for commands that act on the city.
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from exchange.agreements import Bundle, has_version
-from exchange.audit import AuditStore, Entry, append_admin
+from exchange.audit import AuditStore, Entry, Holder, append_admin
 from exchange.clock import system_clock
 from exchange.errors import NotFound, PolicyUnavailable
 from exchange.settings import Settings
@@ -77,4 +77,4 @@ def note(
         details=details or {},
     )
     with open_audit(settings) as store:
-        append_admin(store, signer(settings), entry, holder=process_name("operator"))
+        append_admin(store, signer(settings), entry, holder=Holder(process_name("operator")))

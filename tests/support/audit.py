@@ -14,6 +14,7 @@ from exchange.audit.entries import Entry
 from exchange.audit.keys import PublicKeys, Signer
 from exchange.audit.log import AuditLog
 from exchange.audit.sealer import Sealer
+from exchange.audit.slots import Holder
 from exchange.audit.store import AuditStore
 from exchange.audit.verify import Report, verify_log
 from exchange.errors import BrokerUnavailable
@@ -78,11 +79,11 @@ def sqlite_url(folder: Path, name: str = "audit.db") -> str:
 
 
 def new_log(store: AuditStore, writer: str = "gateway-1", **options: Any) -> AuditLog:
-    return AuditLog(store, SIGNER, writer, "test", **{"patience_s": 0.4, **options})
+    return AuditLog(store, SIGNER, writer, Holder("test"), **{"patience_s": 0.4, **options})
 
 
 def new_sealer(store: AuditStore, topic: Topic, **options: Any) -> Sealer:
-    return Sealer(store, SIGNER, KEYS, topic, ORIGIN, lambda: NOON, "test", **{"patience_s": 0.2, **options})
+    return Sealer(store, SIGNER, KEYS, topic, ORIGIN, lambda: NOON, Holder("test"), **{"patience_s": 0.2, **options})
 
 
 def verified(store: AuditStore, notes: Sequence[bytes] | None = None, keys: PublicKeys = KEYS) -> Report:

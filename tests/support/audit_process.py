@@ -13,6 +13,7 @@ from pathlib import Path
 
 from exchange.audit.keys import Signer
 from exchange.audit.log import AuditLog
+from exchange.audit.slots import Holder
 from exchange.audit.store import AuditStore
 from exchange.errors import Fenced
 from tests.support.audit import entry
@@ -21,7 +22,7 @@ PARALLEL = 50
 
 
 async def main(url: str, writer: str, key: bytes, patience: str, appends: str = "1000000000") -> None:
-    log = AuditLog(AuditStore.open(url), Signer.from_pem(key), writer, "test", patience_s=float(patience))
+    log = AuditLog(AuditStore.open(url), Signer.from_pem(key), writer, Holder("test"), patience_s=float(patience))
     try:
         await log.open()
     except Fenced:
