@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -27,7 +27,9 @@ from exchange.audit.tables import checkpoints, entries, groups, leaves, nodes
 from exchange.audit.verify import Report, find, verify_log
 from exchange.audit.writer import Writer
 from exchange.errors import AuditBroken, BrokerUnavailable
+from exchange.records import Message
 from tests.support.audit import KEYS, NOON, ORIGIN, SIGNER, Topic, entry, fresh_store, new_sealer, sqlite_url, verified
+from tests.support.backings import until
 
 BODY = b"what was shown"
 
@@ -175,6 +177,28 @@ def test_a_stop_does_not_wait_for_a_sealer_that_lives(store: AuditStore, topic: 
     other.close()
     assert time.monotonic() - began < 8
     living.close()
+
+
+def test_a_log_that_grows_all_the_time_is_sealed_with_pauses(store: AuditStore) -> None:
+    times: list[float] = []
+
+    class Busy(Topic):
+        """While one of the first checkpoints leaves, the next group comes."""
+
+        def publish(self, topic: str, messages: Sequence[Message]) -> list[tuple[int, int]]:
+            times.append(time.monotonic())
+            if len(times) < 5:
+                write(store, "gateway-1", 1)
+            return super().publish(topic, messages)
+
+    topic = Busy()
+    write(store, "gateway-1", 1)
+    sealer = new_sealer(store, topic, interval_s=0.05)
+    sealer.start()
+    until(lambda: len(times) >= 4)
+    sealer.close()
+    assert all(later - earlier >= 0.05 for earlier, later in itertools.pairwise(times[:4]))
+    assert verified(store, topic.notes).uncovered == 0
 
 
 def test_a_tree_that_was_changed_is_never_signed(sealed: tuple[AuditStore, Topic, list[Receipt]]) -> None:
