@@ -354,15 +354,15 @@ async def test_whatever_is_opened_as_a_connection_breaks_is_heard(fresh_postgres
     proxy, loop = Proxy(fresh_postgres()), asyncio.get_running_loop()
     connection = await psycopg.AsyncConnection.connect(await proxy.start(), autocommit=True)
     prepared, number = Prepared(connection, "SELECT pg_sleep(60)"), connection.pgconn.socket
-    receive, opened, heard = prepared._receive, [], asyncio.Event()
+    look, opened, heard = prepared._look, [], asyncio.Event()
 
-    def receive_and_open(*arguments: Any) -> None:
-        receive(*arguments)
+    def look_and_open(*arguments: Any) -> None:
+        look(*arguments)
         if not opened and connection.pgconn.status != psycopg.pq.ConnStatus.OK:  # libpq has closed its socket
             opened.extend(end for _ in range(4) for end in socket.socketpair())
             loop.add_reader(number, heard.set)
 
-    prepared._receive = receive_and_open  # type: ignore[method-assign]
+    prepared._look = look_and_open  # type: ignore[method-assign]
     reading = asyncio.create_task(prepared.rows([]))
     await asyncio.sleep(0.3)
     proxy.cut()
@@ -378,24 +378,29 @@ async def test_whatever_is_opened_as_a_connection_breaks_is_heard(fresh_postgres
 
 
 class Deaf:
-    """An event loop that tells nobody that bytes have come."""
+    """An event loop that tells nobody that bytes have come, or may leave."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
 
     def add_reader(self, *_: object) -> None: ...
     def remove_reader(self, *_: object) -> None: ...
+    def add_writer(self, *_: object) -> None: ...
+    def remove_writer(self, *_: object) -> None: ...
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loop, name)
 
 
 @pytest.mark.services
-async def test_an_answer_is_found_though_the_loop_does_not_tell_of_it(fresh_postgres: Callable[[], str]) -> None:
+async def test_a_statement_goes_on_though_the_loop_does_not_tell_of_its_socket(
+    fresh_postgres: Callable[[], str],
+) -> None:
     async with await psycopg.AsyncConnection.connect(fresh_postgres(), autocommit=True) as connection:
-        prepared = Prepared(connection, "SELECT 1")
+        prepared = Prepared(connection, "SELECT length($1::text)")
         prepared._loop = Deaf()  # type: ignore[assignment]
-        assert await asyncio.wait_for(prepared.rows([]), 10) == [(1,)]
+        for size in (1, 10_000_000):  # the second is more than the socket takes at once
+            assert await asyncio.wait_for(prepared.rows([b"x" * size]), 30) == [(size,)]
 
 
 @pytest.mark.services

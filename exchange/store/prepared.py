@@ -55,63 +55,73 @@ class Prepared:
 
     async def _answer(self, send: Callable[[], None]) -> pq.abc.PGresult:
         """Send a command and wait until its one result is here, and nothing more to come."""
-        done: asyncio.Future[pq.abc.PGresult] = self._loop.create_future()
-        socket = self._pg.socket
         self._result = None
         send()
-        while self._pg.flush():
-            await self._writable(socket)
-        self._loop.add_reader(socket, self._receive, socket, done)
-        again = self._loop.call_later(LOOK_SECONDS, self._look, socket, done)
+        if not self._sent():
+            await self._until(self._sent, self._loop.add_writer, self._loop.remove_writer)
+        await self._until(self._received, self._loop.add_reader, self._loop.remove_reader)
+        if self._result is None:
+            raise errors.OperationalError("the server has sent no answer")
+        return checked(self._result)
+
+    def _sent(self) -> bool:
+        """Whether all of the command has left."""
+        return self._pg.flush() == 0
+
+    def _received(self) -> bool:
+        """Whether all of the answer is here: libpq has no result more.
+
+        The last bytes may come alone: a connection that is left before them is busy for whoever uses it next.
+        """
+        self._pg.consume_input()
+        while not self._pg.is_busy():
+            result = self._pg.get_result()
+            if result is None:
+                return True
+            self._result = result
+        return False
+
+    async def _until(
+        self, true: Callable[[], bool], tell: Callable[..., None], forget: Callable[[int], object]
+    ) -> None:
+        """Wait until this is true: asked whenever the loop tells that the socket is ready, and each LOOK_SECONDS.
+
+        Without being told to, as psycopg does: sockets that break and open in one turn can be missed.
+        """
+        socket = self._pg.socket
+        done: asyncio.Future[None] = self._loop.create_future()
+
+        def look_again() -> None:
+            self._look(socket, true, forget, done)
+            if not done.done():
+                self._loop.call_later(LOOK_SECONDS, look_again)
+
+        tell(socket, self._look, socket, true, forget, done)
+        again = self._loop.call_later(LOOK_SECONDS, look_again)
         try:
-            result = await done
-        except asyncio.CancelledError:
-            self._loop.remove_reader(socket)
-            raise
+            await done
         finally:
             again.cancel()
-        return checked(result)
+            if done.cancelled():
+                forget(socket)
 
-    def _look(self, socket: int, done: asyncio.Future[pq.abc.PGresult]) -> None:
-        """Look without having been told to, as psycopg does: sockets that break and open in one turn can be missed."""
-        if not done.done():
-            self._receive(socket, done)
-            self._loop.call_later(LOOK_SECONDS, self._look, socket, done)
+    def _look(
+        self, socket: int, true: Callable[[], bool], forget: Callable[[int], object], done: asyncio.Future[None]
+    ) -> None:
+        """Ask, unless the waiting has ended.
 
-    def _receive(self, socket: int, done: asyncio.Future[pq.abc.PGresult]) -> None:
-        """Bytes have come; the answer is whole when libpq has no result more.
-
-        The last bytes may come alone: a connection that is left before them is busy for whoever uses it next. The loop
-        is told at once that it need not look any more: libpq closes a socket that has broken, and whatever is opened
-        then may have its number.
+        The loop is told at once that it need not look any more: libpq closes a socket that has broken, and whatever is
+        opened then may have its number.
         """
         try:
-            self._pg.consume_input()
-            while not self._pg.is_busy():
-                result = self._pg.get_result()
-                if result is None:
-                    if self._result is None:
-                        raise errors.OperationalError("the server has sent no answer")
-                    break
-                self._result = result
-            else:
+            if done.done() or not true():
                 return
         except psycopg.Error as error:
-            self._loop.remove_reader(socket)
-            if not done.done():
-                done.set_exception(error)
-            return
-        self._loop.remove_reader(socket)
-        if not done.done():
-            done.set_result(self._result)
-
-    async def _writable(self, socket: int) -> None:
-        ready = asyncio.Event()
-        self._loop.add_writer(socket, ready.set)
-        try:
-            await ready.wait()
-        finally:
-            self._loop.remove_writer(socket)
+            forget(socket)
+            done.set_exception(error)
+        else:
+            forget(socket)
+            done.set_result(None)
 
 
 def checked(result: pq.abc.PGresult) -> pq.abc.PGresult:
