@@ -8,9 +8,7 @@ and headers, the bounds of a client, problems, security headers, the log line.
 
 from __future__ import annotations
 
-import gc
 import os
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,8 @@ from exchange.clock import system_clock
 from exchange.disclosure import ViewRequest
 from exchange.settings import Settings
 from exchange.subjects import parse
-from gateway.background import Background
+from exchange.wiring import spare_the_collector
+from gateway.app import Parts
 from gateway.limits import NOTES
 from gateway.parts import make_parts
 
@@ -55,19 +54,11 @@ def create_app() -> Any:
     return app
 
 
-async def _live(parts: Any, receive: Any, send: Any) -> None:
+async def _live(parts: Parts, receive: Any, send: Any) -> None:
     """Start and stop the parts as the gateway does."""
-    async with AsyncExitStack() as stack:
-        await receive()
-        for close in reversed(parts.closing):
-            stack.push_async_callback(close)
-        for open_ in parts.opening:
-            await open_()
-        background = Background(parts.background)
-        background.start()
-        stack.push_async_callback(background.end)
-        gc.collect()
-        gc.freeze()
+    await receive()
+    async with parts.running():
+        spare_the_collector()
         await send({"type": "lifespan.startup.complete"})
         await receive()
     await send({"type": "lifespan.shutdown.complete"})
