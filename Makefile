@@ -48,7 +48,7 @@ rig-changed: .venv/.locked  ## topics re-created, cut short and widened: alarms,
 rig-drain: .venv/.locked  ## PostgreSQL and Kafka away while records come in: how fast is it caught up? (ARGS="--times 5")
 	@$(RUN)python -m rig.drain $(ARGS)
 
-rig-syscalls: .venv/.locked  ## a materialiser and a gateway that crash at every system call that writes (ARGS="--step 10"); needs strace
+rig-syscalls: .venv/.locked  ## a materialiser, a gateway and the audit log's writer crash at every system call that writes (ARGS="--of audit"); needs strace
 	@$(RUN)python -m rig.syscalls $(ARGS)
 
 services-start: .venv/.locked  ## Apache Kafka and PostgreSQL on loopback, for trying

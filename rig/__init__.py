@@ -29,5 +29,9 @@ In reading order; a module imports only from those above it:
     recovery      seconds until what was killed served again
     run           one run, from founding to findings
     report        the findings, for people and for programs
+    blows         strace kills at the N-th call, or fails it
+    small         a small exchange that is put back before each crash
+    writing       the audit log's writer alone: the only module that imports the product
+    acknowledged  that one crashes, and what it acknowledged is held against its files
     syscalls      a command of its own: a crash at every system call that writes
 """

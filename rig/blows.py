@@ -33,6 +33,12 @@ class Blow:
         command = ["strace", "-f", "-qq", *fast, "-o", str(trace), *paths]
         return [*command, "-e", f"trace={self.call}", "-e", inject]
 
+    def on(self, trace: Path) -> list[str]:
+        """The command, but for the thread's id behind it, by which this befalls a thread that runs already."""
+        trace.unlink(missing_ok=True)
+        inject = f"inject={self.call}:{self.how}:when={self.nth}"
+        return ["strace", "-qq", "-o", str(trace), "-e", f"trace={self.call}", "-e", inject, "-p"]
+
 
 def fell(trace: Path) -> bool:
     """Whether the blow of this trace fell: a run that makes fewer calls is over before."""

@@ -1,8 +1,9 @@
 """`python -m rig.syscalls`: what writes to SQLite crashes at every system call that writes, one by one.
 
-    python -m rig.syscalls                     every call of a small run; some minutes
+    python -m rig.syscalls                     every call of each small run; some hours
     python -m rig.syscalls --step 10           every tenth
-    python -m rig.syscalls --of gateway        only of the one that writes the audit log
+    python -m rig.syscalls --of audit          only of the audit log's writer and sealer, alone; some minutes
+    python -m rig.syscalls --of gateway        only of a gateway, at the file of the audit log
 
 The same small run is made again and again, each time under strace, which kills the process (or fails the call with EIO
 or ENOSPC) at the N-th pwrite64, fsync, fdatasync or rename of a thread. Then another process goes on, and files, rows
@@ -13,32 +14,39 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import httpx2
 
+from rig.acknowledged import THREADS, Acknowledged
 from rig.blows import BLOWS, CALLS, KILL, Blow, ask_to_end, fell
 from rig.checkers import Evidence, lost, order, phantom, poison, twice, unaudited
 from rig.clients import Client
 from rig.desks import ENTERPRISES, OPEN, Desk
 from rig.receipts import Receipts
 from rig.report import machine
-from rig.site import Failed, tail
+from rig.site import Failed, Site, tail
 from rig.small import PATIENCE, Small
 
 VIEWS = 6  # asked of the gateway that is struck; of the one behind it, one
 AGAIN = 15.0  # seconds within which a gateway whose call failed must show something again
 
-Strike = Callable[[Small, Blow], bool | list[str]]  # what was wrong, or False if the run has no such call
+WORKERS = 2 * (os.cpu_count() or 1)  # of the audit log's writers, which mostly wait
+
+Strike = Callable[[Blow], bool | list[str]]  # what was wrong, or False if the run has no such call
 
 
 def materialise(small: Small, blow: Blow) -> bool | list[str]:
@@ -89,7 +97,29 @@ def gateway(small: Small, blow: Blow) -> bool | list[str]:
     return [*wrong, *unaudited(evidence).wrong, *desk.phantoms, *desk.backwards, *desk.leaks]
 
 
-OF: dict[str, Strike] = {"materialise": materialise, "gateway": gateway}
+OF = ("materialise", "gateway", "audit")
+
+
+def strikes(names: Sequence[str], folder: Path, seed: int) -> Iterator[tuple[str, Sequence[Strike]]]:
+    """What crashes, each with one strike for each of those that work on it at once. Raises Failed."""
+    if {"materialise", "gateway"} & set(names):
+        (folder / "small").mkdir()
+        small = Small(folder / "small", seed)
+        if "materialise" in names:
+            yield "materialise", [partial(materialise, small)]
+        if "gateway" in names:  # it shows what was materialised
+            small.put_back()
+            small.materialise()
+            small.keep()
+            yield "gateway", [partial(gateway, small)]
+    if "audit" in names:
+        (folder / "site").mkdir()
+        site = Site(folder / "site")
+        logs = [Acknowledged(folder / f"log-{number}", site) for number in range(WORKERS)]
+        if early := logs[0].early():
+            raise Failed("\n".join(early))
+        for thread in THREADS:
+            yield f"audit, thread {thread}", [partial(log.strike, thread) for log in logs]
 
 
 def _desk(small: Small) -> Desk:
@@ -132,20 +162,11 @@ def main() -> int:
     tried: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="exchange-rig-") as made:
         try:
-            small = Small(Path(made), options.seed)
-            for name in (name for name in OF if name in options.of):
-                if name == "gateway":  # it shows what was materialised
-                    small.put_back()
-                    small.materialise()
-                    small.keep()
+            for name, workers in strikes(options.of, Path(made), options.seed):
                 for call, how in itertools.product(options.calls, BLOWS):
-                    for nth in itertools.count(1, options.step):
-                        found = OF[name](small, blow := Blow(call, how, nth))
-                        if found is False:
-                            break
+                    for found in _every(name, workers, Blow(call, how, 1), options.step):
                         tried[f"{name}: {how} at {call}"] += 1
-                        print(f"{name}: {blow}: {found or 'held'}", file=sys.stderr, flush=True)
-                        wrong += [f"{name}: {blow}: {case}" for case in found] if isinstance(found, list) else []
+                        wrong += found
         except Failed as failed:
             print(failed, file=sys.stderr)
             return 1
@@ -153,6 +174,29 @@ def main() -> int:
     print("\n".join(f"  {count:5}  {what}" for what, count in tried.items()))
     print("\n".join(wrong) if wrong else "everything held")
     return 1 if wrong or not tried else 0
+
+
+def _every(name: str, workers: Sequence[Strike], first: Blow, step: int) -> list[list[str]]:
+    """What was wrong at each step-th call from the first to the last; the workers take turns."""
+
+    def work(worker: Strike, begin: int, by: int) -> Iterator[list[str]]:
+        for nth in itertools.count(begin, by):
+            blow = replace(first, nth=nth)
+            found = worker(blow)
+            if isinstance(found, bool):
+                break
+            print(f"{name}: {blow}: {found or 'held'}", file=sys.stderr, flush=True)
+            yield [f"{name}: {blow}: {case}" for case in found]
+
+    done = list(itertools.islice(work(workers[0], first.nth, step), 1))
+    if not done:  # it makes no such call at all
+        return []
+    many = len(workers)
+    with ThreadPoolExecutor(many) as pool:
+        others = pool.map(
+            lambda each: list(work(workers[each], first.nth + (each + 1) * step, many * step)), range(many)
+        )
+        return list(itertools.chain(done, *others))
 
 
 def _options() -> argparse.Namespace:

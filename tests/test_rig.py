@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from exchange.settings import IssuerSettings
 from exchange.subjects import KeyMaker, parse
 from gateway.keysets import IssuerKeys
 from gateway.tokens import Tokens, TrustedIssuer
+from rig.acknowledged import Acknowledged, unsynced
 from rig.checkers import Evidence, Finding, leaked, lost, order, phantom, poison, twice
 from rig.delays import delays
 from rig.faults import ALL, schedule
@@ -30,7 +32,8 @@ from rig.leaks import Metrics
 from rig.meddling import DUPLICATES, MARK, POISON
 from rig.offices import PENALTY, TABLE, penalty
 from rig.oracle import Oracle, Statement, admitted
-from rig.tables import Effect, Facet, Reject
+from rig.site import Site
+from rig.tables import Effect, Facet, Reject, SqliteFile
 from rig.topics import Away, Message, SqliteTopics
 from rig.watch import Watch
 from tests.support.services import skip_or_fail
@@ -41,11 +44,14 @@ SECRET = b"a secret of a test, 32 bytes...."
 
 def test_the_rig_imports_nothing_that_it_judges() -> None:
     for file in (ROOT / "rig").rglob("*.py"):
+        if file.name == "writing.py":  # it is what is judged, in a process of its own
+            continue
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             ours = {"exchange", "connectors", "gateway", "bench", "tests"}
             assert not ours.intersection(name.partition(".")[0] for name in names), file
+            assert "rig.writing" not in names, file
 
 
 def test_the_seed_draws_the_same_faults_again() -> None:
@@ -229,6 +235,39 @@ def test_what_a_process_takes_until_it_serves_is_no_growth_and_what_it_takes_lat
     assert grown == [("gateway-1", 0), ("gateway-1", 40)]  # nothing is said of it before it serves
 
 
+WRITE = '7 pwrite64(12</data/audit.db-wal>, "..."..., 24, 32) = 24'
+SYNC = "7 fsync(12</data/audit.db-wal>) = 0"
+SHOWN = '5 write(9<pipe:[3]>, "\\0\\0\\3\\24shown 1000 eyJ"..., 792) = 792'
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        [WRITE, SYNC, SHOWN],
+        [WRITE, "7 fsync(12</data/audit.db-wal> <unfinished ...>", "7 <... fsync resumed>) = 0", SHOWN],
+        [WRITE, SYNC, "8" + WRITE[1:], SHOWN],  # what another thread writes is not acknowledged here
+    ],
+)
+def test_what_was_synced_before_it_was_acknowledged_is_no_finding(trace: list[str]) -> None:
+    assert unsynced(trace, "7", 1) == []
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        [WRITE, SHOWN],
+        [WRITE, SHOWN, SYNC],
+        [WRITE, "8" + SYNC[1:], SHOWN],
+        [WRITE, SYNC.replace("= 0", "= -1 EIO (Input/output error)"), SHOWN],
+        [WRITE, SYNC.replace("audit.db-wal", "topics.db-wal"), SHOWN],
+        [WRITE, "7 fsync(12</data/audit.db-wal> <unfinished ...>", SHOWN, "7 <... fsync resumed>) = 0"],
+        [WRITE, SYNC],  # an acknowledgement that the trace does not show proves nothing
+    ],
+)
+def test_what_was_acknowledged_before_it_was_synced_is_found(trace: list[str]) -> None:
+    assert unsynced(trace, "7", 1)
+
+
 def test_a_finding_is_of_something() -> None:
     assert dataclasses.asdict(lost(evidence()))["of"] == 1
 
@@ -252,6 +291,36 @@ def test_thirty_kills_on_one_machine() -> None:
     assert told["kills"] == 30
     assert told["findings"]["lost"]["of"] > 1_000
     assert told["findings"]["unaudited"]["of"] > 100
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@pytest.mark.timeout(400)
+def test_a_writer_of_the_audit_log_that_crashes_here_and_there() -> None:
+    few = ["--of", "audit", "--calls", "pwrite64", "--step", "40"]
+    done = subprocess.run(
+        [sys.executable, "-m", "rig.syscalls", *few], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert int(done.stdout.partition(" crashes")[0]) >= 12
+
+
+@pytest.mark.slow
+def test_an_acknowledged_entry_that_is_not_there_is_found(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    log = Acknowledged(tmp_path / "log", Site(tmp_path / "site"))
+    log.put_back()
+    words = log.write(1_000)
+    assert words.status == 0
+    assert len(words.shown) > 1
+    assert log.wrong([words]) == []
+    SqliteFile(tmp_path / "log" / "data" / "audit.db").run(
+        "DELETE FROM audit_entries WHERE writer = 'gateway-1' AND number = 2"
+    )
+    found = "\n".join(log.wrong([words]))
+    assert "1001 was acknowledged and is there 0 times" in found
+    assert "audit verify ended with 1" in found
+    assert log.wrong([dataclasses.replace(words, shown={}, status=1)])  # what is there and nobody said
 
 
 @pytest.mark.services
