@@ -137,8 +137,8 @@ class Sealer:
                 self._beaten = self._monotonic()
                 found = self._store.unsealed(connection, _CHUNK)
                 if found:
-                    nodes = self._store.nodes(connection)
-                    frontier = merkle.Frontier.load(self._store.size(connection), nodes)
+                    size = self._store.size(connection)
+                    frontier = merkle.Frontier.load(size, self._store.nodes(connection, size))
                     self._store.add_leaves(connection, frontier, found)
                 more = len(found) >= _CHUNK
                 waiting = None if more else self._checkpoint(connection)
@@ -157,11 +157,10 @@ class Sealer:
             return newest.size, newest.note
         if size == (0 if newest is None else newest.size):
             return None
-        nodes = self._store.nodes(connection)
-        if newest is not None:
-            signed = open_checkpoint(newest.note, self._origin, self._keys)
-            if signed.size > size or merkle.root(signed.size, nodes) != signed.root:
-                raise AuditBroken(f"the tree of {size} groups does not begin with its checkpoint of {signed.size}")
+        signed = None if newest is None else open_checkpoint(newest.note, self._origin, self._keys)
+        nodes = self._store.nodes(connection, *([size] if signed is None else [size, signed.size]))
+        if signed is not None and (signed.size > size or merkle.root(signed.size, nodes) != signed.root):
+            raise AuditBroken(f"the tree of {size} groups does not begin with its checkpoint of {signed.size}")
         note = Checkpoint(self._origin, size, merkle.root(size, nodes)).sign(self._signer)
         self._store.add_checkpoint(connection, size, note)
         return size, note

@@ -160,11 +160,22 @@ class AuditStore:
         last = connection.scalar(sa.select(sa.func.max(leaves.c.position)))
         return 0 if last is None else int(last) + 1
 
-    def nodes(self, connection: sa.Connection) -> merkle.Nodes:
-        """The stored nodes, one look-up each. Raises AuditBroken for one that is missing."""
+    def nodes(self, connection: sa.Connection, *sizes: int) -> merkle.Nodes:
+        """The stored nodes: those that trees of these sizes consist of in one look-up, every other in one of its own.
+
+        Raises AuditBroken for one that is missing.
+        """
+        place = sa.tuple_(nodes.c.level, nodes.c.index)
+        wanted = {peak for size in sizes for peak in merkle.peaks(size)}
+        known: dict[tuple[int, int], bytes] = {}
+        if wanted:
+            for level, index, hash_ in connection.execute(sa.select(nodes).where(place.in_(sorted(wanted)))):
+                known[level, index] = bytes(hash_)
 
         def node(level: int, index: int) -> bytes:
-            found = connection.scalar(sa.select(nodes.c.hash).where(nodes.c.level == level, nodes.c.index == index))
+            found = known.get((level, index))
+            if found is None:
+                found = connection.scalar(sa.select(nodes.c.hash).where(nodes.c.level == level, nodes.c.index == index))
             if found is None:
                 raise AuditBroken(f"node {level}/{index} of the tree is missing")
             return bytes(found)
@@ -174,8 +185,7 @@ class AuditStore:
     def unsealed(self, connection: sa.Connection, limit: int) -> list[StoredGroup]:
         """At most `limit` groups of each writer that are not in the tree yet, in the order of each line."""
         found: list[StoredGroup] = []
-        for writer in self._writers(connection):
-            sealed = connection.scalar(sa.select(sa.func.max(leaves.c.last)).where(leaves.c.writer == writer)) or 0
+        for writer, sealed in connection.execute(_LINES):
             rows = connection.execute(
                 sa.select(groups.c.writer, groups.c.first, groups.c.last, groups.c.token)
                 .where(groups.c.writer == writer, groups.c.last > sealed)
@@ -211,13 +221,6 @@ class AuditStore:
 
     def mark_published(self, connection: sa.Connection, size: int) -> None:
         connection.execute(sa.update(checkpoints).where(checkpoints.c.size == size).values(published=True))
-
-    def _writers(self, connection: sa.Connection) -> Iterator[str]:
-        """Every writer that has a group, one index look-up each."""
-        writer = connection.scalar(sa.select(sa.func.min(groups.c.writer)))
-        while writer is not None:
-            yield writer
-            writer = connection.scalar(sa.select(sa.func.min(groups.c.writer)).where(groups.c.writer > writer))
 
     # --- walks, in constant memory ------------------------------------------------------------------------------------
 
@@ -291,6 +294,18 @@ def _placed() -> sa.Select[Any]:
     return sa.select(groups.c.writer, groups.c.first, groups.c.last, groups.c.token, leaves.c.position).select_from(
         groups.outerjoin(leaves, _same_group())
     )
+
+
+def _lines() -> sa.Select[Any]:
+    """Every writer that has a group, and the last of its numbers that is in the tree: one index look-up each."""
+    writers = sa.select(sa.func.min(groups.c.writer).label("writer")).cte("writers", recursive=True)
+    later = sa.select(sa.func.min(groups.c.writer)).where(groups.c.writer > writers.c.writer).scalar_subquery()
+    writers = writers.union_all(sa.select(later).where(writers.c.writer.is_not(None)))
+    sealed = sa.select(sa.func.max(leaves.c.last)).where(leaves.c.writer == writers.c.writer).scalar_subquery()
+    return sa.select(writers.c.writer, sa.func.coalesce(sealed, 0)).where(writers.c.writer.is_not(None))
+
+
+_LINES = _lines()
 
 
 def _walk(connection: sa.Connection, statement: sa.Select[Any]) -> Iterator[Any]:

@@ -278,7 +278,7 @@ class _Tree:
 
     def _root_at(self, size: int, connection: sa.Connection) -> bytes | None:
         try:
-            return merkle.root(size, self._store.nodes(connection))
+            return merkle.root(size, self._store.nodes(connection, size))
         except AuditBroken:
             return None
 
