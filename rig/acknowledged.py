@@ -84,16 +84,21 @@ class Acknowledged:
         return wrong + self.wrong([first, second])
 
     def early(self) -> list[str]:
-        """The entries that a writer acknowledged before the call had returned that makes them durable.
+        """The entries that a writer acknowledged before the call had returned that makes them durable, or failed.
 
         What a killed process wrote the kernel still has: only a power cut would show it, or the order of the calls.
         """
-        self.put_back()
-        wanted = "trace=pwrite64,fsync,fdatasync,write"
-        words = self.write(FIRST, "audit", ["strace", "-f", "-y", "-qq", "-o", str(self._trace), "-e", wanted, "-p"])
-        if words.status or not words.shown:
-            raise Failed(f"a writer that nobody struck ended with {words.status}: {tail(self._said)}")
-        return unsynced(self._trace.read_text("utf-8", "replace").splitlines(), words.traced, len(words.shown))
+        wrong = []
+        for nth in range(4):  # with no fsync that fails, then with the N-th of each thread
+            self.put_back()
+            fails = ["-e", f"inject=fsync:error=EIO:when={nth}"] if nth else []
+            calls = ["-e", "trace=pwrite64,fsync,fdatasync,write", *fails]
+            words = self.write(FIRST, "audit", ["strace", "-f", "-y", "-qq", "-o", str(self._trace), *calls, "-p"])
+            if words.status or not words.shown:
+                raise Failed(f"a writer that was only watched ended with {words.status}: {tail(self._said)}")
+            trace = self._trace.read_text("utf-8", "replace").splitlines()
+            wrong += unsynced(trace, words.traced, len(words.shown))
+        return wrong
 
     def put_back(self) -> None:
         """As if nobody had written."""
