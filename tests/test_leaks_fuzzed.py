@@ -14,6 +14,8 @@ import itertools
 import json
 import os
 import random
+import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -42,6 +44,7 @@ SEED = int(os.environ.get("EXCHANGE_TEST_SEED", "0"))
 ROUND = 2_000  # requests between two looks at what stands, with tokens of their own
 PUSHES = 5  # one request in so many
 AT_ONCE = 16
+STALL = 0.25  # seconds: the log waits 0.9 s, for its own write and for those of others that are before it
 STRANGERS = {"citizen": ["110101190001010014"], "enterprise": ["91350100M000100Y43"]}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3_600)]
@@ -87,6 +90,12 @@ class Answered:
         return next((line.partition(": ")[2] for line in lines if line.lower().startswith("x-request-id:")), "")
 
     @property
+    def kind(self) -> str:
+        """Of a problem: what it is."""
+        body = self._parts[1]
+        return str(json.loads(body).get("type")) if self.status >= 400 and body.startswith(b"{") else ""
+
+    @property
     def view(self) -> Any:
         """The document, if it is a view."""
         if self.status != 200 or not self._parts[1].startswith(b"{"):
@@ -123,6 +132,32 @@ async def _everything(reader: asyncio.StreamReader) -> bytes:
     return bytes(data)
 
 
+class Disk:
+    """How long the machine keeps a small write to the same disk waiting, looked at all the time in a thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self._over = threading.Event()
+        self._waited: list[float] = []
+        self._thread = threading.Thread(target=self._look, args=(folder / "looked",), daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def stalls(self, seconds: float) -> int:
+        """How often it took so long."""
+        return sum(1 for each in self._waited if each >= seconds)
+
+    def _look(self, file: Path) -> None:
+        with file.open("wb", buffering=0) as handle:
+            while not self._over.wait(0.05):
+                since = time.monotonic()
+                handle.write(bytes(4_096))
+                os.fsync(handle.fileno())
+                self._waited.append(time.monotonic() - since)
+
+
 class Judge:
     """Holds answers against the oracle and what stands, and everything against the canaries."""
 
@@ -132,6 +167,7 @@ class Judge:
         self.values = 0
         self.served: dict[str, Asked] = {}
         self.unsure: dict[str, Asked] = {}  # the audit log did not say in time whether it has the entry: 503
+        self.why: Counter[tuple[str, str]] = Counter()  # of these, by route and kind of problem
         self.met: Counter[tuple[str, int]] = Counter()
         self.spoilt: Counter[tuple[str, bool]] = Counter()
 
@@ -141,6 +177,7 @@ class Judge:
         assert answer.status < 500 or answer.status == 503, (str(asked), answer.data)
         if answer.status == 503:
             self.unsure[answer.request_id] = asked
+            self.why[asked.route, answer.kind] += 1
         self.spoilt.update((name, answer.view is not None) for name in set(asked.spoilt) or {"nothing"})
         if answer.view is None:
             assert not found, (str(asked), answer.data, found)
@@ -172,7 +209,7 @@ def test_no_fuzzed_request_shows_what_the_agreements_do_not_allow(
 ) -> None:
     caplog.set_level("INFO")
     caplog.set_level("WARNING", "httpx2")
-    judge, random_ = Judge(town), random.Random(SEED)
+    judge, random_, disk = Judge(town), random.Random(SEED), Disk(town.folder)
     port = int(town.gateways[0].rpartition(":")[2])
     for at in range(0, REQUESTS, ROUND):
         many = min(ROUND, REQUESTS - at)
@@ -185,6 +222,7 @@ def test_no_fuzzed_request_shows_what_the_agreements_do_not_allow(
             for answer in asyncio.run(send(port, part)):
                 judge.judge(answer)
         settle(town)
+    disk.close()
     audited = list(audit(town, judge))
     printed = Left("output", "".join(capfd.readouterr()).encode())
     for each in (*town.logs(), *town.metrics(), *audited, printed, Left("the library's logs", caplog.text.encode())):
@@ -194,10 +232,13 @@ def test_no_fuzzed_request_shows_what_the_agreements_do_not_allow(
     for (route, status), count in sorted(judge.met.items()):
         statuses[route][status] = count
     print(f"seed {SEED}: {REQUESTS:,} requests, {len(judge.served):,} views, {judge.values:,} canaries in them,")
-    print(f"{len(audited):,} audit entries; {dict(statuses)}")
+    print(f"{len(audited):,} audit entries; {dict(statuses)}; 503: {dict(judge.why)}")
+    print(f"the disk took 0.1 s {disk.stalls(0.1)} times, {STALL} s {disk.stalls(STALL)} times")
     # The fuzzing is neither so wild that nothing is shown nor so tame that nothing is refused.
     assert judge.values > REQUESTS
-    assert len(judge.unsure) < REQUESTS // 20  # a machine with much other work waits for its disk
+    # A view is refused that cannot be logged in time. That is so where the machine's disk stalls, and nowhere else.
+    assert {kind for _, kind in judge.why} <= {"/errors/audit-unavailable"}
+    assert len(judge.unsure) <= AT_ONCE * disk.stalls(STALL)
     assert {200, 400, 401, 403, 404, 405, 422} <= {status for _, status in judge.met}
     assert all(statuses[route].get(200, 0) > REQUESTS // 400 for route in ("page", "push", "token", "contract"))
     assert all(judge.spoilt[name, False] for name in ("method", "path", "head", "odd head", "token", "json", "bytes"))
