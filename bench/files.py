@@ -27,6 +27,7 @@ from bench.citizens import KEYS, contract, value
 from bench.materialising import PARTITIONS, delete_topic
 from bench.measuring import CannotMeasure, Measurement, Round, Side, interleaved
 from connectors.csv import CsvConnector, CsvSettings
+from connectors.protocol import Means
 from exchange.clock import system_clock
 from exchange.kafka import KafkaBroker
 from exchange.publish import CursorFile, Layout, Publishing
@@ -69,15 +70,16 @@ def _publish(folder: Path, kafka: str, rows: int) -> Round:
         {"name": "residents", "connector": "csv", "contract": said.name, "path": "residents.csv", "settle": "0s"}
         | {"mapping": {name: name for name in COLUMNS}}
     )
-    connector = CsvConnector(settings, said, folder, system_clock)
     with closing(store), closing(KafkaBroker(kafka)) as broker:
+        registry = StoreRegistry(store.engine)
+        connector = CsvConnector(settings, said, Means(folder, system_clock, lambda: broker, lambda: registry))
         publishing = Publishing(
             said,
             source="civil/residents",
             keeps=connector.keeps,
             keys=KEYS,
             broker=broker,
-            registry=StoreRegistry(store.engine),
+            registry=registry,
             cursor=CursorFile(folder / f"{said.dataset}.cursor"),
             clock=system_clock,
             wait=lambda seconds: True,

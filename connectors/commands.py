@@ -35,7 +35,7 @@ def check(files: Files, config: Config = CONFIG, json: Json = False) -> None:
         try:
             findings = loaded.connector.check()
         finally:
-            loaded.connector.close()
+            loaded.close()
         good = not any(found.weight is Weight.REFUSED for found in findings)
         refused = refused or not good
         told.append(

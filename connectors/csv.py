@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import timedelta
 from importlib.metadata import version
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -29,9 +28,8 @@ from connectors.append import Known
 from connectors.config import Duration, Instance
 from connectors.files import Changed, Files, Found
 from connectors.mapping import FieldMapping
-from connectors.protocol import Finding, NotReady, Weight
+from connectors.protocol import Finding, Means, NotReady, Weight
 from connectors.tablefile import Form, TableFile
-from exchange.clock import Clock
 from exchange.contracts import Contract
 from exchange.errors import SettingWrong, SourceRefused
 from exchange.publish import Batch, End, Keeps
@@ -69,10 +67,10 @@ class CsvConnector:
 
     Settings: ClassVar[type[Instance]] = CsvSettings
 
-    def __init__(self, settings: CsvSettings, contract: Contract, root: Path, clock: Clock) -> None:
+    def __init__(self, settings: CsvSettings, contract: Contract, means: Means) -> None:
         self._settings = settings
         self._mapping = FieldMapping(settings, contract)
-        self._files = Files(root / settings.path, settings.settle, clock)
+        self._files = Files(means.root / settings.path, settings.settle, means.clock)
         if not settings.header and self._mapping.names:
             raise SettingWrong(
                 f"mapping: without a header columns have positions, not names ({self._mapping.names[0]})"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +13,9 @@ from connectors.config import Instance
 from exchange.clock import Clock
 from exchange.contracts import Contract
 from exchange.errors import TryLater
-from exchange.publish import Batch, Keeps
+from exchange.publish import Batch, Keeps, Layout
+from exchange.registry import Registry
+from exchange.topics import Broker
 
 
 class NotReady(TryLater):
@@ -40,6 +42,19 @@ class Finding:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a connector has beside its settings. Relative paths and secrets are found from `root`, the folder of the
+    instance file. Broker and registry of the bus are opened when they are first asked for, and not closed by it.
+    """
+
+    root: Path
+    clock: Clock
+    broker: Callable[[], Broker]
+    registry: Callable[[], Registry]
+    layout: Layout = field(default_factory=Layout)
+
+
 class Connector(Protocol):
     """Reads one source and hands its rows over in batches; it knows nothing of topics.
 
@@ -51,8 +66,7 @@ class Connector(Protocol):
 
     Settings: ClassVar[type[Instance]]
 
-    def __init__(self, settings: Any, contract: Contract, root: Path, clock: Clock) -> None:
-        """`root` is the folder of the instance file: relative paths and secrets are found from there."""
+    def __init__(self, settings: Any, contract: Contract, means: Means) -> None: ...
 
     @property
     def keeps(self) -> Keeps:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +17,7 @@ import structlog
 
 from connectors.config import Instance, RegistrySettings, load_instance
 from connectors.credentials import ClientCredentials
-from connectors.protocol import Connector, Finding, NotReady, Weight
+from connectors.protocol import Connector, Finding, Means, NotReady, Weight
 from connectors.reporting import Report
 from exchange.clock import Clock
 from exchange.contracts import Contract, load_catalogue
@@ -46,10 +47,25 @@ class Loaded:
         self.contract = _contract(file, self.instance, settings)
         self.cursor = cursor_path(file, self.instance, settings)
         self.source = f"{self.contract.department}/{self.instance.name}"
+        self.layout = Layout(
+            settings.broker.partitions,
+            settings.broker.replication,
+            settings.rejects.keep_days,
+            settings.broker.inbox_days,
+        )
+        self._opened = ExitStack()
+        self.broker = cache(lambda: self._opened.enter_context(closing(open_broker(settings))))
+        self.registry = cache(lambda: open_registry(self, settings))
+        means = Means(file.resolve().parent, clock, self.broker, self.registry, self.layout)
         try:
-            self.connector: Connector = kind(self.instance, self.contract, file.resolve().parent, clock)
+            self.connector: Connector = kind(self.instance, self.contract, means)
         except SettingWrong as wrong:
             raise SettingWrong(f"{file}: {wrong.detail}") from None
+
+    def close(self) -> None:
+        """Close the connector, and what was opened for it."""
+        self.connector.close()
+        self._opened.close()
 
     def refuse_findings(self, findings: list[Finding]) -> None:
         """Raise SourceRefused with every finding that keeps the connector from running."""
@@ -151,28 +167,26 @@ def run(
                 pause = min(pause * 2, LONGEST_PAUSE)
 
     with suppress(_Stopped), ExitStack() as stack:
-        stack.enter_context(closing(loaded.connector))
+        stack.enter_context(closing(loaded))
         watched = loaded.instance
         if watched.metrics_port is not None:
             setting = f"{file}: metrics_port"
             stack.enter_context(metrics_listener(watched.metrics_host, watched.metrics_port, setting))
         loaded.refuse_findings(list(patiently(loaded.connector.check)))
         cursor = stack.enter_context(closing(patiently(lambda: CursorFile(loaded.cursor))))
-        broker = stack.enter_context(closing(open_broker(settings)))
-        registry = open_registry(loaded, settings)
         publishing = patiently(
             lambda: Publishing(
                 loaded.contract,
                 source=loaded.source,
                 keeps=loaded.connector.keeps,
                 keys=key_maker(settings),
-                broker=broker,
-                registry=registry,
+                broker=loaded.broker(),
+                registry=loaded.registry(),
                 cursor=cursor,
                 clock=clock,
                 wait=stop.wait,
                 tolerance=Tolerance(loaded.instance.max_reject_share, loaded.instance.min_rejects),
-                layout=Layout(settings.broker.partitions, settings.broker.replication, settings.rejects.keep_days),
+                layout=loaded.layout,
             )
         )
         stack.enter_context(closing(publishing))

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
@@ -28,14 +27,13 @@ from pydantic import Field, model_validator
 
 from connectors.config import ColumnName, Duration, Instance
 from connectors.mapping import FieldMapping
-from connectors.protocol import Finding, Weight
+from connectors.protocol import Finding, Means, Weight
 from connectors.sqlcheck import look
 from connectors.sqlcursor import AFTER, WINDOW, After, Window, key_of, place_of
 from connectors.sqlsource import Source, open_engine
 from connectors.sqltable import Table
 from connectors.sqltimes import UpdateTime, refuse_unsafe, update_time
 from connectors.times import Zone
-from exchange.clock import Clock
 from exchange.contracts import Contract
 from exchange.errors import Rejected, SourceRefused
 from exchange.publish import AGAIN, Batch, End, Keeps, Row
@@ -72,17 +70,17 @@ class SqlConnector:
 
     Settings: ClassVar[type[Instance]] = SqlSettings
 
-    def __init__(self, settings: SqlSettings, contract: Contract, root: Path, clock: Clock) -> None:
+    def __init__(self, settings: SqlSettings, contract: Contract, means: Means) -> None:
         self._settings = settings
         self._contract = contract
         self._mapping = FieldMapping(settings, contract)
         self._zone = Zone(settings.timezone)
         url, password = settings.url, None
         if url.startswith(("env:", "file:")):
-            url = read_secret("url", url, root).decode("utf-8").strip()
+            url = read_secret("url", url, means.root).decode("utf-8").strip()
         if settings.password is not None:
-            password = read_secret("password", settings.password, root).decode("utf-8").strip()
-        self._source = Source(open_engine(url, password, root), settings.table, settings.query, clock)
+            password = read_secret("password", settings.password, means.root).decode("utf-8").strip()
+        self._source = Source(open_engine(url, password, means.root), settings.table, settings.query, means.clock)
         self._opened: Table | None = None
         self._safe_until: datetime | None = None
 

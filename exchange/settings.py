@@ -55,6 +55,7 @@ class BrokerSettings(Part):
         default=12, ge=1, le=10_000
     )  # of each contract topic, fixed at creation; SQLite topics have one
     replication: int = Field(default=1, ge=1, le=16)
+    inbox_days: int = Field(default=7, ge=1, le=365)  # how long a message waits for the kafka connector
     properties: dict[str, str | int | float | bool] = {}  # handed to librdkafka: TLS, SASL
 
 

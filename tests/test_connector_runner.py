@@ -184,7 +184,7 @@ def test_what_is_wrong_is_named_with_file_and_setting(department: Department) ->
     for change, reason in {
         'name = "push"': "the name push belongs",
         'contract = "civil.nobody"': "contract: there is no civil.nobody in",
-        'connector = "carrier-pigeon"': "connector: one of csv, sql is expected",
+        'connector = "carrier-pigeon"': "connector: one of csv, kafka, sql is expected",
         'poll_interval = "soon"': "poll_interval: write a number of seconds",
         "batchsize = 5": "batchsize: Extra inputs are not permitted",
         "max_reject_share = 2": "max_reject_share",

@@ -17,9 +17,16 @@ from exchange.errors import TooManyRejects
 from exchange.publish import Keeps, Outcome, Tolerance
 from exchange.records import Envelope
 from tests.support.publishing import CRASHES, Bench, citizen
-from tests.support.sources import CsvAppend, CsvSnapshot, People, SqlPeople
+from tests.support.sources import AvroInbox, CsvAppend, CsvSnapshot, JsonInbox, People, SqlPeople
 
-KINDS = ["csv snapshot", "csv append", "sql sqlite", pytest.param("sql postgres", marks=pytest.mark.services)]
+KINDS = [
+    "csv snapshot",
+    "csv append",
+    "sql sqlite",
+    "kafka avro",
+    "kafka json",
+    pytest.param("sql postgres", marks=pytest.mark.services),
+]
 
 
 @pytest.fixture(params=KINDS)
@@ -31,6 +38,10 @@ def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[People]:
             made: People = CsvSnapshot(tmp_path, bench)
         case "csv append":
             made = CsvAppend(tmp_path, bench)
+        case "kafka avro":
+            made = AvroInbox(tmp_path, bench)
+        case "kafka json":
+            made = JsonInbox(tmp_path, bench)
         case "sql sqlite":
             made = SqlPeople(tmp_path, bench)
         case _:

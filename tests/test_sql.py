@@ -47,7 +47,7 @@ class Office:
             "table": "people", "updated_at": "updated_at", "timezone": "Asia/Shanghai", "safety_lag": "10s",
         }  # fmt: skip
         return SqlConnector(
-            SqlSettings.model_validate(table | settings), self.bench.contract, self.folder, self.bench.clock
+            SqlSettings.model_validate(table | settings), self.bench.contract, self.bench.means(self.folder)
         )
 
     def read(self, **settings: Any) -> Outcome:
@@ -584,7 +584,7 @@ def test_dates_that_python_does_not_have_cost_their_rows_only(
         {"name": "t", "connector": "sql", "contract": "civil.person", "url": url, "table": "public.people",
          "updated_at": "updated_at"}
     )  # fmt: skip
-    connector = SqlConnector(settings, kinds, tmp_path, bench.clock)
+    connector = SqlConnector(settings, kinds, bench.means(tmp_path))
     assert not [each for each in connector.check() if each.weight is Weight.REFUSED]
     assert bench.read(connector) == Outcome(read=4, published=1, rejected=3)
     assert bench.facets()["1"]["share"] == "12345678901234567.89"
@@ -609,7 +609,7 @@ def test_an_icu_collation_pages_without_loss(fresh_postgres: Callable[[], str], 
         {"name": "t", "connector": "sql", "contract": "civil.person", "url": url, "table": "people",
          "updated_at": "updated_at", "timezone": "Asia/Shanghai", "batch_size": 3, "safety_lag": 0}
     )  # fmt: skip
-    connector = SqlConnector(settings, NAMED, tmp_path, bench.clock)
+    connector = SqlConnector(settings, NAMED, bench.means(tmp_path))
     assert bench.read(connector).published == 8
     assert len(bench.facets()) == 8
     connector.close()

@@ -190,6 +190,24 @@ def test_read_ends_at_the_present_end(broker: Broker, topic: str) -> None:
     assert {delivery.value for delivery in [first, *reading]} == {b"old"}
 
 
+def test_read_goes_on_from_an_offset(broker: Broker, topic: str) -> None:
+    places = publish(broker, topic, [message(f"k{n % 7}", str(n)) for n in range(60)])
+    state = broker.state(topic)
+    assert state is not None
+    since = {partition: (first + end) // 2 for partition, (first, end) in state.bounds.items()}
+    found = sorted((delivery.partition, delivery.offset) for delivery in broker.read(topic, since))
+    assert found == sorted(place for place in places if place[1] >= since[place[0]])
+    ends = {partition: end for partition, (_, end) in state.bounds.items()}
+    assert list(broker.read(topic, ends)) == []
+    partition, end = next(iter(ends.items()))
+    assert {delivery.partition for delivery in broker.read(topic, {partition: end})} == {p for p, _ in places} - {
+        partition
+    }
+    for wrong in ({partition: end + 1}, {partition: -1}, {999: 0}):
+        with pytest.raises(TopicChanged, match=topic):
+            list(broker.read(topic, wrong))
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batches=st.lists(

@@ -11,6 +11,7 @@ In reading order:
     compiled       the fast way from a datum to JSON: code made for one schema, with the nodes as its reference
     packing        the fast way from native values to a datum, with the nodes and fastavro as its reference
     contract       Contract: check, encode, decode, unpack, from_json, to_json, breaks
+    shape          what a department's own programs write, which is no contract: read, bounded, and no more
     catalogue      contracts as files: load, load_catalogue
 
 Values that `check` has passed go to fastavro to be written. Bytes are read by our own nodes: a datum can come from
@@ -22,6 +23,7 @@ from exchange.contracts.catalogue import Catalogue, load, load_catalogue
 from exchange.contracts.compiled import Unpack
 from exchange.contracts.contract import Contract, Field
 from exchange.contracts.packing import Packed
+from exchange.contracts.shape import Shape
 from exchange.contracts.terms import Sharing
 from exchange.contracts.wire import FRAME_BYTES, MAX_VALUE_BYTES, frame, unframe
 
@@ -32,6 +34,7 @@ __all__ = [
     "Contract",
     "Field",
     "Packed",
+    "Shape",
     "Sharing",
     "Unpack",
     "frame",

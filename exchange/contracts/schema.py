@@ -2,7 +2,8 @@
 
 The reader takes the part of Avro 1.12 in which no value can be misread or unfold without bound: no recursive types, no
 type that takes no bytes, unions of null and one type only, the specification's logical types where they belong,
-defaults that fit. Field names are snake_case, record names CamelCase, and every field has a `doc`.
+defaults that fit. In a contract field names are snake_case, record names CamelCase, and every field has a `doc`; a
+schema with which a department's own programs write (`foreign`) has whatever names Avro takes.
 """
 
 from __future__ import annotations
@@ -50,16 +51,16 @@ _LOGICAL: dict[str, tuple[str, Callable[[], Node]]] = {
 _LOGICAL_ATTRIBUTES = ("logicalType", "precision", "scale")
 
 
-def read_record(schema: Any, problems: Problems) -> RecordNode | None:
-    """The record at the top of a contract; None, with every problem, if it is refused.
+def read_record(schema: Any, problems: Problems, *, foreign: bool = False) -> RecordNode | None:
+    """The record at the top of a contract, or of a `foreign` schema; None, with every problem, if it is refused.
 
     A problem's path names fields (`home.floor`), with `[]` for the items of an array and `{}` for the values of a map.
     """
     if not isinstance(schema, dict) or schema.get("type") != "record":
-        problems.add("", "a contract is a JSON object of type record")
+        problems.add("", f"{'a schema' if foreign else 'a contract'} is a JSON object of type record")
         return None
     try:
-        node = _SchemaReader(problems).type(schema, "", "", 1)
+        node = (_ForeignReader if foreign else _SchemaReader)(problems).type(schema, "", "", 1)
     except _Refused as refused:
         refused.tell(problems)
         return None
@@ -81,6 +82,9 @@ class _Refused(Exception):
 
 class _SchemaReader:
     """Reads one schema. A field that is refused is told to `problems`, and its neighbours are read all the same."""
+
+    field_name = FIELD_NAME
+    named = "in snake_case"
 
     def __init__(self, problems: Problems) -> None:
         self._problems = problems
@@ -145,8 +149,7 @@ class _SchemaReader:
         fullname = self._fullname(schema, path, namespace)
         namespace, _, name = fullname.rpartition(".")
         faults = len(self._problems)
-        if not RECORD_NAME.fullmatch(name) or len(name) > MAX_NAME:
-            self._problems.add(path or "name", "a record's name is CamelCase, in ASCII letters and digits")
+        self._name_record(name, path)
         fields = schema.get("fields")
         if not isinstance(fields, list):
             raise _Refused(path, "fields is not a list")
@@ -168,17 +171,14 @@ class _SchemaReader:
 
     def _member(self, field: Any, place: int, path: str, namespace: str, depth: int) -> Member:
         name = field.get("name") if isinstance(field, dict) else None
-        if not isinstance(name, str) or not FIELD_NAME.fullmatch(name) or len(name) > MAX_NAME:
+        if not isinstance(name, str) or not self.field_name.fullmatch(name) or len(name) > MAX_NAME:
             told = f"fields[{place}]"
             raise _Refused(
-                f"{path}.{told}" if path else told, "a field has a name in snake_case, at most 64 characters"
+                f"{path}.{told}" if path else told, f"a field has a name {self.named}, at most 64 characters"
             )
         where = f"{path}.{name}" if path else name
-        if name == "delete":
-            self._problems.add(where, "a field cannot be named delete; a push asks for a deletion by that word")
         doc = field.get("doc")
-        if not isinstance(doc, str) or not doc.strip():
-            self._problems.add(where, "doc is missing: say in one sentence what the field holds")
+        self._describe(name, doc, where)
         aliases = field.get("aliases", [])
         if not isinstance(aliases, list) or not all(isinstance(a, str) and _AVRO_NAME.fullmatch(a) for a in aliases):
             raise _Refused(where, "aliases is not a list of names")
@@ -187,6 +187,16 @@ class _SchemaReader:
         node = self.type(field.get("type"), where, namespace, depth + 1)
         absent = _default(field["default"], node, where) if "default" in field else None
         return Member(name, tuple(aliases), str(doc), node, absent)
+
+    def _name_record(self, name: str, path: str) -> None:
+        if not RECORD_NAME.fullmatch(name) or len(name) > MAX_NAME:
+            self._problems.add(path or "name", "a record's name is CamelCase, in ASCII letters and digits")
+
+    def _describe(self, name: str, doc: Any, where: str) -> None:
+        if name == "delete":
+            self._problems.add(where, "a field cannot be named delete; a push asks for a deletion by that word")
+        if not isinstance(doc, str) or not doc.strip():
+            self._problems.add(where, "doc is missing: say in one sentence what the field holds")
 
     def _distinct(self, members: list[Member], path: str) -> None:
         """One name finds one field: no name or alias stands for two."""
@@ -260,6 +270,20 @@ class _SchemaReader:
         self._fields += fields
         if self._fields > MAX_FIELDS:
             raise _Refused(path, None if told else f"more than {MAX_FIELDS} fields, nested ones counted")
+
+
+class _ForeignReader(_SchemaReader):
+    """Reads a schema that is no contract: names as Avro has them, docs or none."""
+
+    field_name = _AVRO_NAME
+    named = "of ASCII letters, digits and underscores"
+
+    def _name_record(self, name: str, path: str) -> None:
+        if len(name) > MAX_NAME:
+            self._problems.add(path or "name", f"a record's name has at most {MAX_NAME} characters")
+
+    def _describe(self, name: str, doc: Any, where: str) -> None:
+        """Whatever it is called, and whatever is said of it."""
 
 
 def _default(form: Any, node: Node, path: str) -> Callable[[], Any]:

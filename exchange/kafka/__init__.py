@@ -13,7 +13,7 @@ In reading order:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from exchange.errors import TopicChanged
 from exchange.kafka.admin import Admin
@@ -63,9 +63,9 @@ class KafkaBroker:
         """See Broker."""
         return KafkaFeed(self._client, self._admin, group, topics, assignments, self._member)
 
-    def read(self, topic: str) -> Iterator[Delivery]:
+    def read(self, topic: str, since: Mapping[int, int] | None = None) -> Iterator[Delivery]:
         """See Broker."""
-        return read_topic(self._client, self._admin, topic)
+        return read_topic(self._client, self._admin, topic, since)
 
     def tidy(self) -> None:
         """See Broker: Kafka compacts by itself."""

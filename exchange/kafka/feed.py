@@ -17,13 +17,11 @@ from exchange.kafka.admin import Admin, Described
 from exchange.kafka.client import Client, delivery, log, meaning
 from exchange.kafka.partitioner import partition_of
 from exchange.records import Delivery
-from exchange.topics import Assignments
+from exchange.topics import INBOX, Assignments
 
 SLICE = 0.1  # seconds of one wait: what a callback left to be raised, or a pause that ends, waits no longer
 LEAVE = 6.0  # seconds for a clean leave of the group
 CHECK = 3.0  # seconds between two looks whether the topics are still the ones that were joined
-
-INBOX = ".inbox"  # the end of the names of topics into which a department writes by itself, with any key
 
 Place = tuple[str, int]
 

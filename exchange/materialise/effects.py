@@ -66,7 +66,7 @@ class Effects:
             return self._set_aside(delivery, rejected.reason, rejected.field)
 
     def _facet(self, delivery: Delivery) -> Facet:
-        topic, partition, offset, key, value, headers = delivery
+        topic, partition, offset, key, value, headers, _ = delivery
         origin, _, event_time, version, _ = Envelope.read(headers)
         contract, major, owner = _named(topic)
         if origin.department != owner:
@@ -149,7 +149,7 @@ def sound(said: Contract, unpack: Unpack, schema_id: int, keys: KeyMaker) -> Sou
     contract, major, owner, key_of = said.name, said.major, f"{said.owner}/", keys.subjects(said.scheme)
 
     def read(delivery: Delivery) -> Facet:
-        _, partition, offset, key, value, headers = delivery
+        _, partition, offset, key, value, headers, _ = delivery
         source, epoch, sequence, event_micros = heading(headers)
         if not source.startswith(owner) or value is None:
             raise ValueError

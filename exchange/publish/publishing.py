@@ -36,7 +36,7 @@ from exchange.publish.sending import Sender, Wait, topics
 from exchange.records import WATERMARKS_TOPIC, Watermark, rejects_topic
 from exchange.registry import Registry
 from exchange.subjects import KeyMaker
-from exchange.topics import Broker
+from exchange.topics import Broker, TopicSpec, inbox
 
 log = structlog.get_logger()
 
@@ -61,6 +61,13 @@ class Layout:
     partitions: int = 12
     replication: int = 1
     rejects_days: int = 30
+    inbox_days: int = 7
+
+    def inbox(self, dataset: str) -> TopicSpec:
+        """The inbox of `<department>.<dataset>`: read within days, by its connector only."""
+        return TopicSpec(
+            inbox(dataset), self.partitions, self.replication, compacted=False, retention_days=self.inbox_days
+        )
 
 
 class Publishing:

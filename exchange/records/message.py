@@ -24,7 +24,11 @@ class Message(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """What a Feed yields: a message with its place in the log. Untrusted: key, value and headers can be anything."""
+    """What a Feed yields: a message with its place in the log. Untrusted: key, value and headers can be anything.
+
+    `timestamp` (milliseconds of Unix time) is when its producer or the broker says that it was written. Only
+    `Broker.read` gives it.
+    """
 
     topic: str
     partition: int
@@ -32,6 +36,7 @@ class Delivery(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Mapping[str, bytes] = MappingProxyType({})
+    timestamp: int | None = None
 
 
 class Envelope(NamedTuple):

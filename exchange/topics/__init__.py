@@ -16,12 +16,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from exchange.errors import TopicChanged
 from exchange.records import Delivery, Message
 
 MESSAGE_LIMIT = 1024 * 1024  # bytes of a key, and of a value
 HEADERS_LIMIT = 64 * 1024  # bytes of all headers of a message
 
 COMPACTION_HOURS = 24  # a message whose key has a newer one is gone after at most about this time
+INBOX = ".inbox"  # the end of the names of topics into which a department writes by itself, with any key
+
 DELETIONS_DAYS = 30  # how long a deletion stays in a compacted topic: no reader may be away longer
 
 _NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
@@ -63,6 +66,23 @@ def check_message(message: Message) -> None:
         raise ValueError("the message's value is over 1 MiB")
     if len("".join(message.headers)) + len(b"".join(message.headers.values())) > HEADERS_LIMIT:
         raise ValueError("the message's headers are over 64 KiB")
+
+
+def beginning(topic: str, bounds: Mapping[int, tuple[int, int]], since: Mapping[int, int] | None) -> dict[int, int]:
+    """Per partition the offset at which `Broker.read` begins. Raises TopicChanged if one is not there (any more)."""
+    begin = {partition: earliest for partition, (earliest, _) in bounds.items()}
+    for partition, offset in (since or {}).items():
+        earliest, end = bounds.get(partition, (0, -1))
+        if not earliest <= offset <= end:
+            there = f"it has {earliest} to {end}" if end >= 0 else "there is no such partition"
+            raise TopicChanged(f"topic {topic} partition {partition} cannot be read on from {offset}: {there}")
+        begin[partition] = offset
+    return begin
+
+
+def inbox(dataset: str) -> str:
+    """The name of the topic into which a department writes records of `<department>.<dataset>` by itself."""
+    return dataset + INBOX
 
 
 class Publisher(Protocol):
@@ -166,10 +186,11 @@ class Broker(Protocol):
         """
         ...
 
-    def read(self, topic: str) -> Iterator[Delivery]:
+    def read(self, topic: str, since: Mapping[int, int] | None = None) -> Iterator[Delivery]:
         """Every message from the earliest to the present end, once, outside any group. Ends at that end.
 
-        Raises TopicChanged if there is no such topic; BrokerUnavailable.
+        `since` names, by partition, the offset to begin at where that is not the earliest. Raises TopicChanged if there
+        is no such topic, or no such offset in it (any more); BrokerUnavailable.
         """
         ...
 

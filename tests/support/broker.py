@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 from exchange.errors import BrokerUnavailable, TopicChanged
 from exchange.records import Delivery, Message
-from exchange.topics import Assignments, Publisher, TopicSpec, TopicState, check_message
+from exchange.topics import Assignments, Publisher, TopicSpec, TopicState, beginning, check_message
 
 Place = tuple[str, int]
 
@@ -125,15 +125,16 @@ class FakeBroker:
         self._open.append(feed)
         return feed
 
-    def append_unchecked(self, topic: str, messages: Sequence[Message]) -> None:
+    def append_unchecked(self, topic: str, messages: Sequence[Message], timestamp: int | None = None) -> None:
         """As a producer that is not ours would write: nothing is checked, a key may be missing."""
-        self._append(self._topic(topic), messages)
+        self._append(self._topic(topic), messages, timestamp)
 
-    def read(self, topic: str) -> Iterator[Delivery]:
+    def read(self, topic: str, since: Mapping[int, int] | None = None) -> Iterator[Delivery]:
         self._answer()
         found = self._topic(topic)
-        for earliest, partition in zip(found.earliest, [list(part) for part in found.partitions], strict=True):
-            yield from partition[earliest:]
+        bounds = {n: (found.earliest[n], len(partition)) for n, partition in enumerate(found.partitions)}
+        for number, first in beginning(topic, bounds, since).items():
+            yield from found.partitions[number][first : bounds[number][1]]
 
     def tidy(self) -> None:
         self._answer()
@@ -178,7 +179,9 @@ class FakeBroker:
             raise TopicChanged(f"there is no topic {name}")
         return found
 
-    def _append(self, topic: _Topic, messages: Sequence[Message]) -> list[tuple[int, int]]:
+    def _append(
+        self, topic: _Topic, messages: Sequence[Message], timestamp: int | None = None
+    ) -> list[tuple[int, int]]:
         places = []
         with self._changed:
             for message in messages:
@@ -186,7 +189,7 @@ class FakeBroker:
                 offset = len(topic.partitions[number])
                 headers = dict(message.headers)
                 topic.partitions[number].append(
-                    Delivery(topic.name, number, offset, message.key, message.value, headers)
+                    Delivery(topic.name, number, offset, message.key, message.value, headers, timestamp)
                 )
                 places.append((number, offset))
             self._changed.notify_all()

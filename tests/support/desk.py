@@ -45,7 +45,7 @@ class Desk:
         if contract is not None:
             self.bench.contract = contract
         made = CsvConnector(
-            CsvSettings.model_validate(table | settings), self.bench.contract, self.folder, self.bench.clock
+            CsvSettings.model_validate(table | settings), self.bench.contract, self.bench.means(self.folder)
         )
         self.bench.keeps = made.keeps
         return made

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from connectors.config import load_instance
-from connectors.protocol import Finding, NotReady
+from connectors.protocol import Finding, Means, NotReady
 from exchange.contracts import Catalogue
 from exchange.publish import CursorFile, Outcome, Publishing, Tolerance
 from tests.support.bus import KEYS, Bus
@@ -22,7 +22,8 @@ class Instances:
         for file in sorted(folder.glob("*.toml")):
             kind, settings = load_instance(file)
             contract = catalogue.newest(settings.contract)
-            connector = kind(settings, contract, file.parent, self.clock)
+            means = Means(file.parent, self.clock, lambda: bus.broker, lambda: bus.registry)
+            connector = kind(settings, contract, means)
             publishing = Publishing(
                 contract,
                 source=f"{contract.department}/{settings.name}",

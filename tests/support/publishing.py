@@ -18,11 +18,12 @@ from operator import mul
 from pathlib import Path
 from typing import Any
 
-from connectors.protocol import Connector
+from connectors.protocol import Connector, Means
 from exchange.contracts import Contract, unframe
 from exchange.errors import BrokerUnavailable, UnknownSchema
 from exchange.publish import Batch, CursorFile, Keeps, Outcome, Publishing, Tolerance, replay
 from exchange.records import WATERMARKS_TOPIC, Delivery, Envelope, Origin, Reject, Watermark, rejects_topic
+from exchange.registry import Registered
 from exchange.subjects import KeyMaker, parse
 from tests.support.broker import FakeBroker
 from tests.support.contracts import contract, field
@@ -70,9 +71,9 @@ class FakeRegistry:
             raise UnknownSchema(str(schema_id))
         return self.texts[schema_id - 1][1]
 
-    def latest(self, subject: str) -> tuple[int, int, str] | None:
+    def latest(self, subject: str) -> Registered | None:
         found = [(number, text) for number, (known, text) in enumerate(self.texts, 1) if known == subject]
-        return (found[-1][0], len(found), found[-1][1]) if found else None
+        return Registered(found[-1][0], len(found), found[-1][1]) if found else None
 
 
 class Died(Exception):
@@ -105,6 +106,10 @@ class Bench:
 
     def clock(self) -> datetime:
         return self.now
+
+    def means(self, folder: Path) -> Means:
+        """What a connector is given; `folder` is where its instance file would be."""
+        return Means(folder, self.clock, lambda: self.broker, lambda: self.registry)
 
     def passes(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)

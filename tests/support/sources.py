@@ -10,18 +10,25 @@ source.commit()                what was changed is there to be read
 from __future__ import annotations
 
 import csv
+import io
+import json
 import os
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import fastavro
 import sqlalchemy as sa
 
 from connectors.csv import CsvConnector, CsvSettings
+from connectors.kafka import KafkaConnector, KafkaSettings
 from connectors.protocol import Connector
 from connectors.sql import SqlConnector, SqlSettings
 from exchange import sqlite
-from exchange.publish import Keeps
+from exchange.contracts import frame
+from exchange.publish import Keeps, Layout
+from exchange.records import Message
+from exchange.topics import inbox
 from tests.support.publishing import Bench, citizen
 
 COLUMNS = ("citizen_id", "name", "address", "updated_at", "gone")
@@ -97,7 +104,7 @@ class CsvPeople(People):
     def connector(self, batch_size: int = 3, **settings: Any) -> Connector:
         table = self._settings(batch_size, connector="csv", path="people.csv", mode=self.mode, settle=1)
         return CsvConnector(
-            CsvSettings.model_validate(table | settings), self.bench.contract, self.folder, self.bench.clock
+            CsvSettings.model_validate(table | settings), self.bench.contract, self.bench.means(self.folder)
         )
 
 
@@ -169,8 +176,70 @@ class SqlPeople(People):
             batch_size, connector="sql", url=self.url, table="people", updated_at="updated_at", safety_lag=1
         )
         return SqlConnector(
-            SqlSettings.model_validate(table | settings), self.bench.contract, self.folder, self.bench.clock
+            SqlSettings.model_validate(table | settings), self.bench.contract, self.bench.means(self.folder)
         )
+
+
+class InboxPeople(People):
+    """An inbox into which the department's own program writes whatever is new or changed, under names of its own."""
+
+    keeps = Keeps.FLIGHT
+    repeats = True
+    form = ""
+    names = {"citizen_id": "idNumber", "name": "fullName", "address": "homeAddress", "updated_at": "changed"}  # noqa: RUF012
+
+    def __init__(self, folder: Path, bench: Bench) -> None:
+        super().__init__(folder, bench)
+        self.topic = inbox(bench.contract.name)
+
+    def commit(self) -> None:
+        self.bench.broker.ensure(Layout(partitions=2).inbox(self.bench.contract.name))
+        written = [{self.names.get(name, name): value for name, value in self.rows[n].items()} for n in self.changed]
+        messages = [Message(b"" if number % 2 else b"any", self._value(row), {}) for number, row in enumerate(written)]
+        heartbeat = Message(None, None, {})  # type: ignore[arg-type]
+        self.bench.broker.append_unchecked(self.topic, messages or [heartbeat])
+        self.changed.clear()
+
+    def _value(self, row: dict[str, Any]) -> bytes:
+        raise NotImplementedError
+
+    def connector(self, batch_size: int = 3, **settings: Any) -> Connector:
+        table = self._settings(batch_size, connector="kafka", value=self.form, mapping=self.names)
+        return KafkaConnector(
+            KafkaSettings.model_validate(table | settings), self.bench.contract, self.bench.means(self.folder)
+        )
+
+
+class AvroInbox(InboxPeople):
+    """With a serializer of the schema registry."""
+
+    form = "avro"
+    schema: ClassVar[dict[str, Any]] = {
+        "type": "record",
+        "name": "person",
+        "fields": [
+            {"name": "idNumber", "type": "string"},
+            {"name": "fullName", "type": ["null", "string"]},
+            {"name": "homeAddress", "type": ["null", "string"], "default": None},
+            {"name": "changed", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+            {"name": "gone", "type": "int"},
+            {"name": "remark", "type": {"type": "array", "items": "string"}},
+        ],
+    }
+
+    def _value(self, row: dict[str, Any]) -> bytes:
+        datum = io.BytesIO()
+        fastavro.schemaless_writer(datum, fastavro.parse_schema(self.schema), row | {"remark": ["of no field"]})
+        return frame(self.bench.registry.register(f"{self.topic}-value", json.dumps(self.schema)), datum.getvalue())
+
+
+class JsonInbox(InboxPeople):
+    """As JSON objects."""
+
+    form = "json"
+
+    def _value(self, row: dict[str, Any]) -> bytes:
+        return json.dumps(row | {"changed": row["changed"].isoformat(" ")[:23].ljust(23, "0")}).encode()
 
 
 def _text(value: Any) -> str:

@@ -13,14 +13,14 @@ readers in other processes within a few milliseconds: they look at `PRAGMA data_
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from exchange.clock import Clock, system_clock
 from exchange.errors import TopicChanged
 from exchange.records import Delivery, Message
-from exchange.topics import Assignments, Publisher, TopicSpec, TopicState, check_message
+from exchange.topics import Assignments, Publisher, TopicSpec, TopicState, beginning, check_message
 from exchange.topics.sqlite.feed import SqliteFeed
 from exchange.topics.sqlite.log import Log
 
@@ -75,13 +75,13 @@ class SqliteBroker:
         """See Broker."""
         return SqliteFeed(self._path, self._clock, group, topics, assignments)
 
-    def read(self, topic: str) -> Iterator[Delivery]:
+    def read(self, topic: str, since: Mapping[int, int] | None = None) -> Iterator[Delivery]:
         """See Broker."""
         with self._opened() as log:
             found = log.topics([topic]).get(topic)
             if found is None:
                 raise TopicChanged(f"there is no topic {topic}")
-            position = found.earliest
+            position = beginning(topic, {0: (found.earliest, found.next)}, since)[0]
             while position < found.next:
                 deliveries, position = log.read(found, position, READ_AT_ONCE)
                 yield from deliveries
