@@ -12,7 +12,6 @@ import gc
 import json
 import random
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import date, datetime
@@ -25,7 +24,7 @@ from fastavro.validation import validate
 
 from bench.citizens import KEYS, contract, value
 from bench.materialising import PARTITIONS, delete_topic
-from bench.measuring import CannotMeasure, Measurement, Round, Side, interleaved
+from bench.measuring import CannotMeasure, Measurement, Round, Side, interleaved, timed
 from connectors.csv import CsvConnector, CsvSettings
 from connectors.protocol import Means
 from exchange.clock import system_clock
@@ -88,25 +87,25 @@ def _publish(folder: Path, kafka: str, rows: int) -> Round:
         with closing(publishing):
             before = gc.get_threshold()
             spare_the_collector()  # as `exchange connector run` does
-            wall, used = time.perf_counter(), time.process_time()
-            reading = publishing.reading()
-            for batch in reading.follow(connector.read(publishing.position)):
-                connector.ack(batch.position)
-            figures = _figures(rows, wall, used)
+            figures = timed("rows/s", rows, lambda: _read(connector, publishing, rows))
             gc.set_threshold(*before)
         delete_topic(kafka, said.topic)
+    return figures
+
+
+def _read(connector: CsvConnector, publishing: Publishing, rows: int) -> None:
+    reading = publishing.reading()
+    for batch in reading.follow(connector.read(publishing.position)):
+        connector.ack(batch.position)
     if reading.outcome.published != rows:
         raise CannotMeasure(f"not every row was published: {reading.outcome}")
-    return figures
 
 
 def _write(folder: Path, rows: int) -> Round:
     said = contract("civil", "resident")
     schema = fastavro.parse_schema(json.loads(said.schema_text))
-    wall, used = time.perf_counter(), time.process_time()
     with (folder / "residents.csv").open(encoding="utf-8", newline="") as file, (folder / "out.avro").open("wb") as out:
-        fastavro.writer(out, schema, _checked(csv.DictReader(file), schema))
-    return _figures(rows, wall, used)
+        return timed("rows/s", rows, lambda: fastavro.writer(out, schema, _checked(csv.DictReader(file), schema)))
 
 
 def _checked(lines: Iterator[dict[str, Any]], schema: Any) -> Iterator[dict[str, Any]]:
@@ -118,8 +117,3 @@ def _checked(lines: Iterator[dict[str, Any]], schema: Any) -> Iterator[dict[str,
         line["updated_at"] = datetime.fromisoformat(line["updated_at"])
         validate(line, schema)
         yield line
-
-
-def _figures(rows: int, wall: float, used: float) -> Round:
-    wall, used = time.perf_counter() - wall, time.process_time() - used
-    return {"rows/s": rows / wall, "cpu us": used / rows * 1e6}

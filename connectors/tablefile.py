@@ -45,7 +45,7 @@ class TableFile:
         self, file: Found, survey: Survey, form: Form, mapping: FieldMapping, start: Beginning | None = None
     ) -> None:
         self.file = file
-        self._modified = file.modified
+        self.modified = file.modified
         self._survey = survey
         self.read_by = form.read_by
         self._form = form
@@ -159,7 +159,7 @@ class TableFile:
     # -- rows --
 
     def _row(self, record: Cells) -> Row | Unread:
-        cells, columns, modified = record.cells, self._columns, self._modified
+        cells, columns, modified = record.cells, self._columns, self.modified
         if record.rejected is not None:
             value, place = columns.keys(cells), self._place(record)
             return Row(value, self._where(record), place, record.rejected, event_time=modified, line=record.text)
@@ -189,7 +189,11 @@ class TableFile:
             value = self._columns.read(record.cells)
         except Rejected as rejected:
             bad, value = rejected.kept(), self._columns.remains(record.cells)
-        return Row(value, self._where(record), place, bad, False, self._modified, None, raw)
+        return Row(value, self._where(record), place, bad, False, self.modified, None, raw)
+
+    def value(self, record: Cells) -> dict[str, Any]:
+        """The value of a record's row. Raises Rejected if it cannot be read."""
+        return self._columns.read(record.cells)
 
     def keys(self, record: Cells) -> Mapping[str, Any]:
         """The fields of subject and record key."""
@@ -199,15 +203,19 @@ class TableFile:
 class _Record:
     """A record of a snapshot that was not converted yet (exchange.publish.Unread)."""
 
-    __slots__ = ("_record", "_table", "raw")
+    __slots__ = ("_record", "_table", "event_time", "raw")
 
     def __init__(self, record: Cells, table: TableFile) -> None:
         self._record = record
         self._table = table
+        self.event_time = table.modified
         self.raw = digest(table.read_by, "\x1f".join(record.cells).encode("utf-8", "surrogateescape"))
 
     def keys(self) -> Mapping[str, Any]:
         return self._table.keys(self._record)
+
+    def value(self) -> dict[str, Any]:
+        return self._table.value(self._record)
 
     def read(self) -> Row:
         return self._table.read(self._record, "", self.raw)

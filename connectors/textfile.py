@@ -11,6 +11,7 @@ import codecs
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import BinaryIO, NamedTuple
 
 from exchange.errors import SourceRefused
@@ -78,15 +79,21 @@ def survey(file: BinaryIO, wanted: str, name: str) -> Survey:
 
 def lines(file: BinaryIO, encoding: str, start: int, name: str) -> Iterator[Line]:
     """Physical lines from offset `start`, each ended by LF, CR LF or CR. Raises SourceRefused for an endless one."""
-    for raw, end in _raw_lines(file, start, name):
-        try:
-            yield Line(raw.decode(encoding), end, None)
-        except UnicodeDecodeError as error:
-            yield Line(raw.decode(encoding, "replace"), end, end - len(raw) + error.start)
+    new, end = tuple.__new__, start
+    for block in _raw_lines(file, start, name):
+        for raw in block:
+            end += len(raw)
+            try:
+                yield new(Line, (raw.decode(encoding), end, None))
+            except UnicodeDecodeError as error:
+                yield Line(raw.decode(encoding, "replace"), end, end - len(raw) + error.start)
 
 
-def _raw_lines(file: BinaryIO, start: int, name: str) -> Iterator[tuple[bytes, int]]:
-    """Line ends are found in the bytes: neither encoding has them inside a character (GB18030-2022, 4.2)."""
+def _raw_lines(file: BinaryIO, start: int, name: str) -> Iterator[list[bytes]]:
+    """The lines of block after block, none left out.
+
+    Line ends are found in the bytes: neither encoding has them inside a character (GB18030-2022, 4.2).
+    """
     file.seek(start)
     offset, carry = start, b""
     while block := file.read(BLOCK):
@@ -94,13 +101,9 @@ def _raw_lines(file: BinaryIO, start: int, name: str) -> Iterator[tuple[bytes, i
         cut = carry.rfind(b"\n") + 1 or carry.rfind(b"\r", 0, len(carry) - 1) + 1
         if not cut and len(carry) > LONGEST_LINE:
             raise SourceRefused(f"{name}: a line of over {LONGEST_LINE >> 20} MiB at byte {offset}: this is no table")
-        for raw in carry[:cut].splitlines(keepends=True):
-            offset += len(raw)
-            yield raw, offset
-        carry = carry[cut:]
-    for raw in carry.splitlines(keepends=True):
-        offset += len(raw)
-        yield raw, offset
+        yield carry[:cut].splitlines(keepends=True)
+        offset, carry = offset + cut, carry[cut:]
+    yield carry.splitlines(keepends=True)
 
 
 def _marks(head: bytes) -> int:
@@ -132,7 +135,7 @@ def _weigh(file: BinaryIO, start: int, name: str) -> str:
     bad lines. GB18030 accepts much: it has to be clearly better.
     """
     good_utf8 = bad_utf8 = bad_gb = 0
-    for raw, _ in _raw_lines(file, start, name):
+    for raw in chain.from_iterable(_raw_lines(file, start, name)):
         if raw.isascii():
             continue
         try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -34,7 +33,6 @@ _NEEDED = {
 }
 _OUTSIDE = "a time outside the years 1 to 9999"
 _QUIET_DAYS_KEPT = 50_000
-_DAYS_KEPT = 1 << 14
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII).fullmatch
 _ISO_TIME = {
     mark: re.compile(rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}{mark}[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}", re.ASCII).fullmatch
@@ -91,9 +89,9 @@ def _iso(
 def reader(kind: str, forms: Sequence[str]) -> Callable[[str], Any]:
     """A reader that takes any of these forms, the first that fits. It raises Rejected showing the forms."""
     parsers = [parser(kind, form) for form in forms]
-    quick = _quick(kind, forms)
-    if quick is not None:
-        parsers.insert(0, quick)
+    first = quick(kind, forms)
+    if first is not None:
+        parsers.insert(0, first)
     expected = f"a {kind.replace('timestamp', 'time')} in the form {' or '.join(forms)} expected"
 
     def read(text: str) -> Any:
@@ -108,14 +106,13 @@ def reader(kind: str, forms: Sequence[str]) -> Callable[[str], Any]:
                 return found
         raise Rejected(expected)
 
-    # Dates come again and again: a birth, the day of a change. Times of day and instants seldom do.
-    return lru_cache(_DAYS_KEPT)(read) if kind == "date" else read
+    return read
 
 
-def _quick(kind: str, forms: Sequence[str]) -> Parse | None:
+def quick(kind: str, forms: Sequence[str]) -> Parse | None:
     """One look instead of one for each form, where all forms are ISO's and so never fit the same text.
 
-    It takes whole numbers only; what it does not take, the parsers of the forms may.
+    It takes whole numbers only; what it does not take (None, or ValueError), the parsers of the forms may.
     """
     if kind != "timestamp":
         return None

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from connectors.config import FieldSettings, Formats, Instance
-from connectors.times import Zone, reader
+from connectors.times import Parse, Zone, quick, reader
 from exchange.contracts import Contract, Field
 from exchange.errors import Rejected, SettingWrong
 
@@ -38,6 +39,7 @@ class Converter(NamedTuple):
 
 FLOAT_DIGITS = 15  # as many decimal digits as every double keeps (IEEE 754 binary64, DBL_DIG)
 _LONG_NUMBER = 20
+_DAYS_KEPT = 1 << 14
 _INTEGER = re.compile(r"[+-]?[0-9]{1,38}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?[0-9]{1,76}(?:\.[0-9]{1,76})?", re.ASCII)
 _FLOAT = re.compile(r"[+-]?[0-9]{1,76}(?:\.[0-9]{1,76})?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
@@ -72,7 +74,31 @@ def converter(field: Field, said: FieldSettings, settings: Instance, contract: C
             return None
         return text if plain else convert(text)
 
-    return Converter(read, True, trim, nulls, None if plain else convert)
+    return Converter(read, True, trim, nulls, None if plain else _of_text(field, said, settings, convert))
+
+
+def _of_text(field: Field, said: FieldSettings, settings: Instance, convert: Convert) -> Convert:
+    """`convert` for those who have a text, with what is seen most on a short way."""
+    if field.type == "date":  # dates come again and again: a birth, the day of a change; times seldom do
+        return lru_cache(_DAYS_KEPT)(convert)
+    if field.type.startswith("timestamp-"):
+        parse = quick("timestamp", said.formats or settings.formats.timestamp)
+        if parse is not None:
+            return _instants(parse, Zone(settings.timezone), convert)
+    return convert
+
+
+def _instants(parse: Parse, zone: Zone, convert: Convert) -> Convert:
+    def read(text: str) -> Any:
+        try:
+            moment = parse(text)
+        except (ValueError, OverflowError):
+            moment = None  # `convert` says what it is
+        if moment is None:
+            return convert(text)
+        return moment if moment.tzinfo is UTC else zone.instant(moment)
+
+    return read
 
 
 def _closed_list(

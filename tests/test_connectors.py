@@ -312,8 +312,7 @@ def test_the_broker_may_be_away_for_a_while(source: People) -> None:
     source.bench.broker.faults.refuse(2)
     with closing(source.bench.open()) as publishing:
         reading = publishing.reading()
-        for batch in connector.read(publishing.position):
-            reading.take(batch)
+        assert list(reading.follow(connector.read(publishing.position)))
     connector.close()
     assert standing(source) == {1, 2}
     assert source.bench.waits[:2] == [0.1, 0.2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import structlog
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.config import Instance
@@ -30,15 +30,16 @@ from exchange.errors import (
     UnknownSchema,
 )
 from exchange.publish import AGAIN, Batch, CursorFile, End, Keeps, Outcome, Row, Tolerance, read_status
+from exchange.publish.deciding import Decider
 from exchange.publish.encoding import Encoder, form, shape
-from exchange.publish.entries import Entry
+from exchange.publish.entries import COUNT, SET_ASIDE, TABLES, Entries, Entry
 from exchange.publish.plan import Marks
 from exchange.publish.text import normal, normal_value
 from exchange.records import Envelope, Message, Origin
-from exchange.sqlite import dbapi2
+from exchange.sqlite import dbapi2, writing
 from exchange.subjects import parse
 from tests.support.contracts import contract, field, schema
-from tests.support.publishing import CRASHES, KEYS, NOW, NULLABLE_TEXT, Bench, citizen
+from tests.support.publishing import CRASHES, KEYS, NOW, NULLABLE_TEXT, Bench, Died, citizen
 
 VERSIONED = contract(field("name", "string"), field("revision", "long"), version="revision")
 NAMED = contract(field("name", "string"))
@@ -119,8 +120,7 @@ def test_a_full_disk_passes_and_no_number_stands_for_two_values(
 
         def read(*rows: Row) -> Outcome:
             reading = publishing.reading()
-            for batch in Given(*rows).read(publishing.position):
-                reading.take(batch)
+            assert all(reading.follow(Given(*rows).read(publishing.position)))
             return reading.outcome
 
         def full(*given: Any, **more: Any) -> Any:
@@ -147,9 +147,9 @@ def test_a_file_that_the_disk_has_no_room_for_is_waited_for(bench: Bench) -> Non
         publishing = bench.open(cursor)
         cursor._db.execute("PRAGMA max_page_count = 20")
         with pytest.raises(CursorUnavailable, match="disk is full"):
-            publishing.reading().take(Batch([row(number) for number in range(1, 900)]))
+            list(publishing.reading().follow([Batch([row(number) for number in range(1, 900)])]))
         cursor._db.execute("PRAGMA max_page_count = 10000")
-        publishing.reading().take(Batch([row(number) for number in range(1, 900)]))
+        list(publishing.reading().follow([Batch([row(number) for number in range(1, 900)])]))
     assert len(bench.deliveries()) == 899
 
 
@@ -287,8 +287,7 @@ def test_a_reading_that_breaks_off_deletes_nothing_and_has_no_watermark(bench: B
     bench.read(Given(row(1), row(2)))
     with closing(bench.open()) as publishing:
         reading = publishing.reading()
-        for batch in Given(row(1), complete=False).read({}):
-            reading.take(batch)
+        assert len(list(reading.follow(Given(row(1), complete=False).read({})))) == 1
         reading.close("stopped")
     assert set(bench.facets()) == {"1", "2"}
     assert len(bench.watermarks()) == 1
@@ -326,6 +325,98 @@ def test_the_status_says_what_became_of_the_rows(bench: Bench) -> None:
     assert status.complete is not None
     assert str(status.complete.outcome) == "3 rows in = 2 published + 0 unchanged + 0 deleted + 1 rejected"
     assert status.document()["readings"][1]["outcome"]["rejected"] == 1
+
+
+PLACES = ["a", "b", "k1.x", "k1.x.y", "nul\0one", "nul\0two", "甲"]
+ENTRIES = st.lists(
+    st.builds(
+        Entry,
+        st.sampled_from(PLACES),
+        st.sampled_from(["", "k1.x"]),
+        st.integers(1, 9),
+        st.none() | st.binary(max_size=16),
+        st.integers(1, 1 << 62),
+        st.none() | st.integers(-(1 << 62), 1 << 62),
+        st.booleans(),
+        st.none() | st.binary(max_size=16),
+    ),
+    max_size=5,
+)
+STEPS = st.lists(st.tuples(st.sampled_from(["put", "put", "put", "forget", "acknowledged", "fails", "open"]), ENTRIES))
+
+
+class Held:
+    """Entries in a database of their own."""
+
+    def __init__(self) -> None:
+        self.db: Any = dbapi2.connect(":memory:", isolation_level=None)
+        self.db.executescript(TABLES)
+        self.open()
+
+    def open(self) -> None:
+        self.entries = Entries(self.db, lambda: writing(self.db))
+        self.entries.recall()
+
+    def do(self, step: str, entries: list[Entry], *, fails: bool = False) -> None:
+        with suppress(Died), writing(self.db):
+            getattr(self.entries, step)(entries)
+            if fails:
+                raise Died
+        if fails:
+            self.entries.recall()
+
+    def seen(self) -> Any:
+        count = self.db.execute(COUNT, (1 << 61, SET_ASIDE)).fetchone()
+        return count, {place: set(told) for place, told in self.entries.at(PLACES).items() if told}
+
+
+@settings(max_examples=200, deadline=None)
+@given(STEPS)
+def test_entries_that_are_put_where_they_belong_later_are_what_they_would_be_at_once(
+    steps: list[tuple[str, list[Entry]]],
+) -> None:
+    late, plain = Held(), Held()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("exchange.publish.entries._MOST_FRESH", 8)
+        for step, entries in steps:
+            if step == "open":
+                late.open()
+            elif step == "fails":
+                late.do("put", entries, fails=True)
+            else:
+                late.do(step, entries)
+                plain.do("put_plainly" if step == "put" else step, entries)
+            assert late.seen() == plain.seen()
+    assert [*late.entries.rest(lambda id_: id_ == 3, "k")] == [*plain.entries.rest(lambda id_: id_ == 3, "k")]
+    rest = [entry for part in late.entries.rest(lambda id_: id_ == 3, size=2) for entry in part]
+    everything = [entry for part in late.entries.rest(lambda _: False) for entry in part]
+    assert rest == [entry for entry in everything if entry.id != 3]
+
+
+def test_a_file_without_the_table_of_fresh_entries_gets_it(bench: Bench) -> None:
+    bench.read(Given(row(1)))
+    with closing(dbapi2.connect(bench.cursor)) as file:
+        file.execute("DROP TABLE fresh")
+        file.execute("PRAGMA user_version = 1")
+    assert bench.read(Given(row(1), row(2))) == Outcome(read=2, published=1, unchanged=1)
+
+
+@pytest.mark.parametrize("keeps", Keeps)
+def test_a_row_of_which_nothing_is_known_is_told_as_any_other(
+    tmp_path: Path, keeps: Keeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [row(1), row(2), row(1), row(2, "乙某"), row(3), row(4)]
+    told = []
+    for name in ("quick", "plain"):
+        (tmp_path / name).mkdir()
+        bench = Bench(tmp_path / name, NAMED, keeps=keeps)
+        outcomes = [bench.read(Given(*rows[:count], keeps=keeps)) for count in (4, 6)]
+        with closing(CursorFile(bench.cursor)) as cursor:
+            entries = list(cursor.rows.rest(lambda _: False))
+        told.append((outcomes, [(d.key, d.value, d.headers) for d in bench.deliveries()], entries))
+        monkeypatch.setattr(Decider, "_tell_new", Decider._tell)
+    assert told[0] == told[1]
+    assert len(told[0][1]) >= 4
 
 
 def test_a_file_at_rest_keeps_no_large_log(tmp_path: Path) -> None:
@@ -386,8 +477,7 @@ def test_what_was_written_under_a_schema_that_nobody_knows_is_published_again(be
     bench.registry.schema = _unknown  # type: ignore[method-assign]
     with closing(bench.open()) as publishing:
         reading = publishing.reading()
-        for batch in Given(row(1)).read({}):
-            reading.take(batch)
+        assert len(list(reading.follow(Given(row(1)).read({})))) == 2
     assert reading.outcome.published == 1
 
 
@@ -492,7 +582,7 @@ def test_a_replayed_row_that_is_no_longer_in_the_snapshot_is_deleted(bench: Benc
     assert bench.read(Given(row(1), bad(2))).rejected == 1
     assert standing(bench) == {"1": "甲某", "2": "乙某"}
     with closing(bench.open()) as publishing:  # an incomplete reading proves nothing
-        publishing.reading().take(Batch((row(1),)))
+        list(publishing.reading().follow([Batch((row(1),))]))
     assert bench.read(Given(row(1))) == Outcome(read=1, unchanged=1)  # no record of a row went
     assert standing(bench) == {"1": "甲某"}
     assert bench.read(Given(row(1))) == Outcome(read=1, unchanged=1)

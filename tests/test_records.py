@@ -251,3 +251,15 @@ def test_times_are_written_in_utc_with_three_or_six_digits() -> None:
     shanghai = timezone(timedelta(hours=8))
     assert rfc3339(datetime(2026, 3, 1, 8, 0, tzinfo=shanghai)) == "2026-03-01T00:00:00.000Z"
     assert rfc3339(NOW) == "2026-03-01T08:00:00.123456Z"
+
+
+@given(st.datetimes(timezones=st.just(UTC)) | st.datetimes(timezones=st.timezones()))
+def test_a_time_is_written_as_datetime_itself_would(moment: datetime) -> None:
+    try:
+        utc = moment.astimezone(UTC)
+    except OverflowError:  # beyond the years 1 to 9999 in UTC
+        return
+    digits = "microseconds" if utc.microsecond % 1000 else "milliseconds"
+    assert rfc3339(moment) == utc.isoformat(timespec=digits).removesuffix("+00:00") + "Z"
+    whole = utc.replace(microsecond=utc.microsecond // 1000 * 1000)
+    assert rfc3339(whole) == whole.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

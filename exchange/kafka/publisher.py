@@ -87,12 +87,12 @@ class KafkaPublisher(Publisher):
     def _send(self, producer: Producer, topic: str, messages: Sequence[Message], batch: _Batch) -> None:
         """Hand over the messages."""
         end = time.monotonic() + self._client.delivery_seconds + GRACE
-        for index, message in enumerate(messages):
-            report = partial(batch.report, index)
-            headers: list[tuple[str, str | bytes | None]] = list(message.headers.items())
+        produce, report = producer.produce, batch.report
+        for index, (key, value, headers) in enumerate(messages):
+            named: list[tuple[str, str | bytes | None]] = list(headers.items())
             while True:
                 try:
-                    producer.produce(topic, message.value, message.key, headers=headers, on_delivery=report)
+                    produce(topic, value, key, headers=named, on_delivery=partial(report, index))
                     break
                 except BufferError:  # the queue is full until some are acknowledged
                     producer.poll(SLICE)

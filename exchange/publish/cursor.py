@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from datetime import datetime
@@ -64,7 +64,7 @@ class CursorFile:
         except BaseException:
             os.close(self._lock)
             raise
-        self.rows = Entries(self._db)
+        self.rows = Entries(self._db, self._transaction)
         self._position: dict[str, str] = {}
         self._next_id = 1
         self._recall()
@@ -124,7 +124,7 @@ class CursorFile:
     def learn(self, messages: Iterable[Learned], result: Learning, keeps: Keeps) -> None:
         """Fill a fresh file with the newest of these messages under each key, and start the next epoch."""
         with self._transaction():
-            self._db.execute("DELETE FROM rows")
+            self.rows.forget_all()
             self._db.execute(
                 "CREATE TEMP TABLE learned (key TEXT PRIMARY KEY, digest BLOB, epoch INTEGER, sequence INTEGER,"
                 " version INTEGER) WITHOUT ROWID"
@@ -168,6 +168,7 @@ class CursorFile:
         with self._transaction():
             acknowledged = int(self.state("acknowledged") or 0)
             if acknowledged < self.next_sequence - 1:
+                self.rows.settle()
                 for table in ("rows", "rejects"):
                     self._db.execute(f"UPDATE {table} SET doubtful = 1 WHERE sequence > ?", (acknowledged,))  # noqa: S608
                 self._set({"acknowledged": str(self.next_sequence - 1)})
@@ -178,19 +179,15 @@ class CursorFile:
             self._db.execute("DELETE FROM readings WHERE id <= ?", (self._reading - READINGS_KEPT,))
 
     def write(
-        self, entries: Iterable[Entry], rejects: Iterable[Told], next_sequence: int, claimed: Iterable[Entry] = ()
+        self, entries: Collection[Entry], rejects: Iterable[Told], next_sequence: int, claimed: Collection[Entry] = ()
     ) -> None:
         """Make durable what is about to be produced. The line of no return is the `publish` behind this.
 
         `claimed` are learned entries that stand under another place among the entries.
         """
         with self._transaction():
-            self._forget(claimed)
-            self._db.executemany(
-                "INSERT OR REPLACE INTO rows (place, key, id, digest, sequence, version, doubtful, raw)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                entries,
-            )
+            self.rows.forget(claimed)
+            self.rows.put(entries)
             self._db.executemany(
                 "INSERT OR REPLACE INTO rejects (place, digest, sequence, at, doubtful) VALUES (?, ?, ?, ?, ?)",
                 [(told.place, told.digest, told.sequence, rfc3339(told.at), told.doubtful) for told in rejects],
@@ -200,9 +197,9 @@ class CursorFile:
     def acknowledge(
         self,
         *,
-        settled: Iterable[Entry] = (),
+        settled: Collection[Entry] = (),
         settled_rejects: Iterable[str] = (),
-        forget: Iterable[Entry] = (),
+        forget: Collection[Entry] = (),
         position: Mapping[str, str | None] | None = None,
         offsets: Mapping[int, int] | None = None,
         outcome: Outcome | None = None,
@@ -214,13 +211,11 @@ class CursorFile:
         """
         with self._transaction():
             self._set({"acknowledged": str(self.next_sequence - 1)})
-            self._db.executemany(
-                "UPDATE rows SET doubtful = 0 WHERE place = ? AND key = ?", [(e.place, e.key) for e in settled]
-            )
+            self.rows.acknowledged(settled)
             self._db.executemany("UPDATE rejects SET doubtful = 0 WHERE place = ?", [(at,) for at in settled_rejects])
-            self._forget(forget)
+            self.rows.forget(forget)
             if in_flight_only:
-                self._db.execute("DELETE FROM rows WHERE doubtful = 0")
+                self.rows.forget_all(but_doubtful=True)
                 self._db.execute("DELETE FROM rejects WHERE doubtful = 0")
             self._move(position or {})
             self._save_offsets(offsets or {})
@@ -267,11 +262,12 @@ class CursorFile:
         """What is kept in memory too, as the file has it."""
         self._position = dict(self._db.execute("SELECT name, value FROM position"))
         self._next_id = int(self.state("next_id") or 1)
+        self.rows.recall()
 
     def _migrate(self) -> None:
         with sqlite.writing(self._db):
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
+            if version in (0, 1):
                 for statement in TABLES.split(";\n"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version = {SCHEMA}")
@@ -296,9 +292,6 @@ class CursorFile:
             if log.stat().st_size > _WAL_KEPT:
                 with _reported(self.path):
                     self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-
-    def _forget(self, entries: Iterable[Entry]) -> None:
-        self._db.executemany("DELETE FROM rows WHERE place = ? AND key = ?", [(e.place, e.key) for e in entries])
 
     def _set(self, values: Mapping[str, str]) -> None:
         self._db.executemany("INSERT OR REPLACE INTO state (name, value) VALUES (?, ?)", values.items())

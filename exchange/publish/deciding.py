@@ -19,6 +19,7 @@ from exchange.publish.preparing import Prepared, Preparer, Ready
 from exchange.publish.rows import Keeps, Row, Unread
 from exchange.records import canonical
 
+_new = tuple.__new__  # a named tuple without the call of its own constructor
 SECOND_ROW = "another row of this snapshot has the same key and other values"
 
 
@@ -53,6 +54,7 @@ class Decider:
             for number, each in enumerate(prepared.ready)
         ]
         self._look_up([each for each in ready if each is not None], recognised.values())
+        known, may_be_new = self._known, self._keeps is not Keeps.ROWS or not self._cursor.learned
         for number, each in enumerate(ready):
             if each is None:
                 if self._is_known(recognised[number]):
@@ -61,20 +63,27 @@ class Decider:
             row, place, found = each
             moment = row.event_time or default_time
             if isinstance(found, Encoded):
-                self._tell(row, place, found, moment)
-            elif isinstance(found, Rejected):
-                self._reject(row, place, found)
+                if may_be_new and not known.get(place):
+                    self._tell_new(row, place, found, moment)
+                else:
+                    self._tell(row, place, found, moment)
+                continue
+            whole = row if isinstance(row, Row) else row.read()
+            if isinstance(found, Rejected):
+                self._reject(whole, place, found)
             else:
-                self._delete(row, place, found, moment)
+                self._delete(whole, place, found, moment)
         return plan
 
+    def holds(self, id_: int) -> bool:
+        """Whether a row of the reading stands behind this entry."""
+        return id_ in self.told or id_ in self.spared
+
     def gone(self, entries: Sequence[Entry], moment: datetime) -> Plan:
-        """Delete those of these entries that the reading did not hold; of those that were deleted, forget that."""
+        """Delete these entries, which the reading does not hold; of those that were deleted, forget that."""
         self._plan = plan = Plan(self._cursor.next_sequence)
         self._known = {}
         for entry in entries:
-            if entry.id in self.told or entry.id in self.spared:
-                continue
             if entry.digest is None:
                 plan.forget.append(entry)
             else:
@@ -121,13 +130,17 @@ class Decider:
 
     # -- one row --
 
-    def _tell(self, row: Row, place: str, found: Encoded, moment: datetime) -> None:
+    def _tell_new(self, row: Row | Unread, place: str, found: Encoded, moment: datetime) -> None:
+        """`_tell` of a place of which nothing is known, as it is with nearly all rows of a first reading."""
+        plan, id_ = self._plan, self._cursor.new_id()
         key = "" if self._keeps is Keeps.KEYS else found.key.decode("ascii")
-        if self._keeps is not Keeps.ROWS and not self._known.get(place):  # nearly every row that is new
-            entry = self._new_entry(place, key, None, row, found)
-            self._known[place] = [entry]
-            self._publish(entry, found, moment)
-            return
+        entry = _new(Entry, (place, key, id_, found.digest, plan.number(), found.version, False, row.raw))
+        plan.entries[id_] = entry
+        self._known[place] = [entry]
+        self._publish(entry, found, moment)
+
+    def _tell(self, row: Row | Unread, place: str, found: Encoded, moment: datetime) -> None:
+        key = "" if self._keeps is Keeps.KEYS else found.key.decode("ascii")
         entries = self._known.setdefault(place, [])
         own = self._said(place, key)
         if own is None and self._keeps is Keeps.ROWS:
@@ -136,7 +149,8 @@ class Decider:
             if own.digest == found.digest:
                 self._plan.outcome.unchanged += 1
             else:
-                self._reject(row, row.where, Rejected(SECOND_ROW))
+                whole = row if isinstance(row, Row) else row.read()
+                self._reject(whole, whole.where, Rejected(SECOND_ROW))
             return
         if self._keeps is not Keeps.FLIGHT:
             for entry in list(entries):
@@ -152,16 +166,11 @@ class Decider:
             self._plan.settled.append(own)
             entry = own._replace(doubtful=False)
         else:
-            entry = self._new_entry(place, key, own, row, found)
+            id_ = self._cursor.new_id() if own is None else own.id
+            entry = Entry(place, key, id_, found.digest, self._plan.number(), found.version, False, row.raw)
+            self._plan.entries[id_] = entry
         self._replace(own, entry)
         self._publish(entry, found, moment)
-
-    def _new_entry(self, place: str, key: str, own: Entry | None, row: Row, found: Encoded) -> Entry:
-        """An entry under a number of its own, to be written."""
-        id_ = self._cursor.new_id() if own is None else own.id
-        entry = Entry(place, key, id_, found.digest, self._plan.number(), found.version, False, row.raw)
-        self._plan.entries[id_] = entry
-        return entry
 
     def _publish(self, entry: Entry, found: Encoded, moment: datetime) -> None:
         plan = self._plan

@@ -20,6 +20,7 @@ from exchange.records import REJECT_LINE, REJECT_PAYLOAD, Message, Origin, Rejec
 from exchange.subjects import KeyMaker, parse
 
 DIGEST_BYTES = 16
+_new = tuple.__new__  # a named tuple without the call of its own constructor
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNSAID = ("doc", "aliases", "default", "exchange")  # what can change in a schema without changing what bytes mean
 
@@ -63,12 +64,15 @@ class Encoder:
             except Exception:  # noqa: BLE001, S110  whatever is unusual, the plain way finds it and says what it is
                 pass
             else:
-                return Encoded(
-                    self._message_key(identifier, record_key),
-                    self._front + datum,
-                    digest(self._shape, datum),
-                    version,
-                    event_time,
+                return _new(
+                    Encoded,
+                    (
+                        self._message_key(identifier, record_key),
+                        self._front + datum,
+                        blake2b(self._shape + datum, digest_size=DIGEST_BYTES).digest(),
+                        version,
+                        event_time,
+                    ),
                 )
         return self.encode_plainly(value)
 
@@ -155,7 +159,8 @@ class Stamp:
         self, key: bytes, value: bytes | None, sequence: int, version: int | None, event_time: datetime
     ) -> Message:
         """A record, or a deletion (`value` None), with its headers."""
-        return Message(key, value, headers_of(self._source, sequence, self._type, event_time, version))
+        headers = headers_of(self._source, sequence, self._type, event_time, version)
+        return _new(Message, (key, value, headers))
 
     def reject(self, where: str, rejected: Rejected, payload: str | None, sequence: int, at: datetime) -> Reject:
         """A row that is set aside."""

@@ -13,7 +13,7 @@ from exchange.publish.encoding import Encoded, Encoder, Identity
 from exchange.publish.rows import Keeps, Row, Unread
 
 # A row, its place in the cursor file, and what it holds: a record, a reason, or whom it deletes.
-Ready = tuple[Row, str, Encoded | Rejected | Identity | None]
+Ready = tuple[Row | Unread, str, Encoded | Rejected | Identity | None]
 
 
 class Prepared(NamedTuple):
@@ -38,13 +38,19 @@ class Preparer:
     def batch(self, rows: Sequence[Row | Unread]) -> Prepared:
         """A batch; what may be known by its source is left as it is."""
         places = self._places(rows) if self._knows_rows else {}
-        return Prepared(rows, places, [None if at in places else self.row(row) for at, row in enumerate(rows)])
+        make = self.row
+        return Prepared(rows, places, [None if at in places else make(row) for at, row in enumerate(rows)])
 
     def row(self, row: Row | Unread) -> Ready:
         """One row."""
         found: Encoded | Rejected | Identity | None
         if not isinstance(row, Row):
-            row = row.read()
+            try:  # nearly all are good, and then nobody asks where they stood
+                found = self._encoder.encode(row.value())
+            except Rejected:
+                row = row.read()
+            else:
+                return row, found.key.decode("ascii"), found
         if row.rejected is not None:
             found = row.rejected
         elif row.deleted:

@@ -188,18 +188,12 @@ class Reading:
         self.as_of: datetime | None = None  # set when the reading was complete
         self._closed = False
 
-    def take(self, batch: Batch) -> Outcome:
-        """Publish a batch; returns when the topic has acknowledged it and the cursor file says so.
-
-        Raises BrokerUnavailable if waiting was given up; TooManyRejects at the end of a reading that is over the limit
-        (its good rows are published by then).
-        """
-        return self._settle(self._begin(batch, self._decider.prepare.batch(batch.rows)))
-
     def follow(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Publish batch after batch, and give each back as `take` would return from it: see there.
+        """Publish batch after batch; each is given back when the topic has acknowledged it and the cursor file says so.
 
-        The source is read one batch ahead. Whatever ends this, what is on its way then is waited for.
+        The source is read one batch ahead. Whatever ends this, what is on its way then is waited for. Raises
+        BrokerUnavailable if waiting was given up; TooManyRejects at the end of a reading that is over the limit (its
+        good rows are published by then).
         """
         under_way: _UnderWay | None = None
         source = iter(batches)
@@ -236,13 +230,12 @@ class Reading:
         plan = self._decider.decide(prepared, end.as_of if end is not None else self._began)
         return _UnderWay(batch, plan, self._send(plan))
 
-    def _settle(self, under_way: _UnderWay) -> Outcome:
+    def _settle(self, under_way: _UnderWay) -> None:
         batch, plan = under_way.batch, under_way.plan
         whole = batch.end is not None and batch.end.whole
         self._acknowledge(plan, under_way.wait(), {} if whole else batch.position)
         if batch.end is not None:
             self._finish(batch.end, batch.position if whole else {})
-        return plan.outcome
 
     def _carry_out(self, plan: Plan) -> None:
         self._acknowledge(plan, self._send(plan)(), {})
@@ -251,7 +244,7 @@ class Reading:
         """Write the plan down and hand it over; what it answers waits for the topic and gives its offsets."""
         publishing, cursor = self._publishing, self._cursor
         if plan.entries or plan.rejects:
-            cursor.write(plan.entries.values(), plan.rejects.values(), plan.next_sequence, plan.claimed)
+            cursor.write(list(plan.entries.values()), plan.rejects.values(), plan.next_sequence, plan.claimed)
         started = time.monotonic()
         # The line of no return: from here on any part of the batch may be in the topic.
         wait_for_topic = publishing.sender.begin(publishing.contract.topic, plan.messages)
@@ -322,7 +315,7 @@ class Reading:
         raise TooManyRejects(f"{self._publishing.source}: {reason}")
 
     def _delete_gone(self, prefix: str, moment: datetime) -> None:
-        for entries in self._cursor.rows.all(prefix):
+        for entries in self._cursor.rows.rest(self._decider.holds, prefix):
             plan = self._decider.gone(entries, moment)
             if plan.messages or plan.forget:
                 self._carry_out(plan)

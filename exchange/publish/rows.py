@@ -55,13 +55,18 @@ class Row:
 class Unread(Protocol):
     """A row of a snapshot that was not converted yet, so that one which is known costs little.
 
-    `raw` is a digest of everything that its record is made from.
+    `raw` is a digest of everything that its record is made from; `event_time` as in Row.
     """
 
     raw: bytes
+    event_time: datetime
 
     def keys(self) -> Mapping[str, Any]:
         """The fields of subject and record key alone, as far as they can be read."""
+        ...
+
+    def value(self) -> Mapping[str, Any]:
+        """What `read().value` is of a row that is good. Raises Rejected for any other."""
         ...
 
     def read(self) -> Row:

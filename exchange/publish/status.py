@@ -9,7 +9,7 @@ from typing import Any
 
 from exchange import sqlite
 from exchange.errors import NotFound, SettingWrong
-from exchange.publish.entries import SCHEMA, SET_ASIDE
+from exchange.publish.entries import COUNT, SCHEMA, SET_ASIDE
 from exchange.publish.rows import Outcome
 
 
@@ -60,11 +60,7 @@ def read_status(path: Path, readings: int = 10) -> Status:
         if version != SCHEMA:
             raise SettingWrong(f"{path} has the format of another version of Exchange")
         state = dict(db.execute("SELECT name, value FROM state"))
-        entries, doubtful = db.execute(
-            "SELECT count(*), coalesce(sum(doubtful OR sequence > ?), 0) FROM rows"
-            " WHERE digest NOT NULL AND digest <> ?",
-            (int(state.get("acknowledged", 0)), SET_ASIDE),
-        ).fetchone()
+        entries, doubtful = db.execute(COUNT, (int(state.get("acknowledged", 0)), SET_ASIDE)).fetchone()
         return Status(
             source=state.get("source", ""),
             topic=state.get("topic", ""),

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from exchange.errors import Rejected
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_TWO = [f"{number:02d}" for number in range(60)]
 LIMIT = 1 << 63  # both databases keep whole numbers from -LIMIT to LIMIT - 1
 
 
 def rfc3339(moment: datetime) -> str:
     """An aware time as RFC 3339 in UTC, ending in Z, with 3 digits of a second or 6 where 3 lose something."""
+    # By hand: it is in every message, and isoformat, which asks the zone each time, takes five times as long.
     utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
-    return f"{utc.isoformat(timespec='microseconds' if utc.microsecond % 1000 else 'milliseconds')[:-6]}Z"
+    micro = utc.microsecond
+    fraction = "000" if not micro else f"{micro:06d}" if micro % 1000 else f"{micro // 1000:03d}"
+    return f"{_day(utc.toordinal())}T{_TWO[utc.hour]}:{_TWO[utc.minute]}:{_TWO[utc.second]}.{fraction}Z"
+
+
+@lru_cache(maxsize=4_096)
+def _day(ordinal: int) -> str:
+    return date.fromordinal(ordinal).isoformat()
 
 
 def micros(moment: datetime) -> int:

@@ -60,11 +60,12 @@ class TopicState:
 
 def check_message(message: Message) -> None:
     """Raise ValueError, naming no value, for a message that no topic takes."""
-    if len(message.key) > MESSAGE_LIMIT:
+    key, value, headers = message
+    if len(key) > MESSAGE_LIMIT:
         raise ValueError("the message's key is over 1 MiB")
-    if message.value is not None and len(message.value) > MESSAGE_LIMIT:
+    if value is not None and len(value) > MESSAGE_LIMIT:
         raise ValueError("the message's value is over 1 MiB")
-    if len("".join(message.headers)) + len(b"".join(message.headers.values())) > HEADERS_LIMIT:
+    if len("".join(headers)) + len(b"".join(headers.values())) > HEADERS_LIMIT:
         raise ValueError("the message's headers are over 64 KiB")
 
 

@@ -55,8 +55,7 @@ class Instances:
             self._now += timedelta(minutes=1)
             reading = publishing.reading()
             try:
-                for batch in connector.read(publishing.position):
-                    reading.take(batch)
+                for batch in reading.follow(connector.read(publishing.position)):
                     connector.ack(batch.position)
             except NotReady:
                 reading.close()
