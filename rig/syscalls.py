@@ -19,6 +19,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -178,12 +179,13 @@ def main() -> int:
 
 def _every(name: str, workers: Sequence[Strike], first: Blow, step: int) -> list[list[str]]:
     """What was wrong at each step-th call from the first to the last; the workers take turns."""
+    over = threading.Event()
 
     def work(worker: Strike, begin: int, by: int) -> Iterator[list[str]]:
         for nth in itertools.count(begin, by):
             blow = replace(first, nth=nth)
             found = worker(blow)
-            if isinstance(found, bool):
+            if isinstance(found, bool) or over.is_set():
                 break
             print(f"{name}: {blow}: {found or 'held'}", file=sys.stderr, flush=True)
             yield [f"{name}: {blow}: {case}" for case in found]
@@ -196,7 +198,10 @@ def _every(name: str, workers: Sequence[Strike], first: Blow, step: int) -> list
         others = pool.map(
             lambda each: list(work(workers[each], first.nth + (each + 1) * step, many * step)), range(many)
         )
-        return list(itertools.chain(done, *others))
+        try:
+            return list(itertools.chain(done, *others))
+        finally:  # also when we are asked to stop
+            over.set()
 
 
 def _options() -> argparse.Namespace:
