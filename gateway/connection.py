@@ -18,12 +18,13 @@ import resource
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from exchange.errors import BadRequest, CallerError
 from exchange.metrics import REQUESTS
 from gateway.limits import ARRIVED, BEGAN, HEADER_BYTES, SECONDS, SECURITY_HEADERS, UNMATCHED
 from gateway.problems import HeadersTooLarge, TooSlow, render
+from gateway.sending import Sending
 
 UNREAD_SECONDS = 30.0
 CONNECTIONS = 4096
@@ -104,6 +105,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self.scope["state"][ARRIVED] = True
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        cycle.__class__ = Sending  # uvicorn makes it, and has no other place to say which
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
