@@ -10,7 +10,7 @@ export UV_PYTHON_DOWNLOADS := never
 # Compiled once, when they are installed: a process that may not write beside its libraries would compile them at each start.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: demo test test-services lint format bench volume rig rig-changed rig-drain rig-syscalls services-start services-stop clean
+.PHONY: demo test test-services lint format bench volume rig rig-changed rig-drain rig-syscalls rig-powercut services-start services-stop clean
 
 demo: .venv/.locked  ## a city on this machine: publish, materialise, disclose, verify (ARGS=--once, ARGS=--json)
 	@$(RUN)exchange demo $(ARGS)
@@ -50,6 +50,9 @@ rig-drain: .venv/.locked  ## PostgreSQL and Kafka away while records come in: ho
 
 rig-syscalls: .venv/.locked  ## a materialiser, a gateway and the audit log's writer crash at every system call that writes (ARGS="--of audit"); needs strace
 	@$(RUN)python -m rig.syscalls $(ARGS)
+
+rig-powercut: .venv/.locked  ## the power goes at every call of the audit log's writer (ARGS="--step 10"); needs strace
+	@$(RUN)python -m rig.powercut $(ARGS)
 
 services-start: .venv/.locked  ## Apache Kafka and PostgreSQL on loopback, for trying
 	@$(RUN)python deploy/local/services.py start --env --product

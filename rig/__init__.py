@@ -34,4 +34,5 @@ In reading order; a module imports only from those above it:
     writing       the audit log's writer alone: the only module that imports the product
     acknowledged  that one crashes, and what it acknowledged is held against its files
     syscalls      a command of its own: a crash at every system call that writes
+    powercut      another: the power goes at every call of the audit log's writer
 """

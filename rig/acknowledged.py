@@ -66,10 +66,10 @@ class Acknowledged:
     def __init__(self, folder: Path, site: Site) -> None:
         """Its files are a copy of the site's."""
         shutil.copytree(site.folder, folder)
-        self._folder, self._data, self._clean = folder, folder / "data", folder / "clean"
+        self.data, self.clean = folder / "data", folder / "clean"
         self._config, self._trace, self._said = folder / "exchange-1.toml", folder / "trace", folder / "writing.log"
-        self._data.rename(self._clean)
-        self._audit = SqliteFile(self._data / "audit.db")
+        self.data.rename(self.clean)
+        self._audit = SqliteFile(self.data / "audit.db")
         self._receipts = Receipts(_published(folder / "keys" / "signing.pem"))
 
     def strike(self, thread: str, blow: Blow) -> bool | list[str]:
@@ -79,31 +79,41 @@ class Acknowledged:
         if not fell(self._trace):
             return False
         wrong = self._ended(first, killed=blow.how == KILL)
+        return wrong + self.goes_on(first)
+
+    def goes_on(self, first: Words) -> list[str]:
+        """What is wrong when another has gone on behind this one."""
         second = self.write(SECOND)
-        wrong += [f"the one behind it: {each}" for each in self._ended(second, killed=False)]
+        wrong = [f"the one behind it: {each}" for each in self._ended(second, killed=False)]
         return wrong + self.wrong([first, second])
 
     def early(self) -> list[str]:
         """The entries that a writer acknowledged before the call had returned that makes them durable, or failed.
 
-        What a killed process wrote the kernel still has: only a power cut would show it, or the order of the calls.
+        What a killed process wrote the kernel still has: only the order of the calls shows it (and `rig.powercut`).
         """
         wrong = []
         for nth in range(4):  # with no fsync that fails, then with the N-th of each thread
-            self.put_back()
             fails = ["-e", f"inject=fsync:error=EIO:when={nth}"] if nth else []
-            calls = ["-e", "trace=pwrite64,fsync,fdatasync,write", *fails]
-            words = self.write(FIRST, "audit", ["strace", "-f", "-y", "-qq", "-o", str(self._trace), *calls, "-p"])
-            if words.status or not words.shown:
-                raise Failed(f"a writer that was only watched ended with {words.status}: {tail(self._said)}")
-            trace = self._trace.read_text("utf-8", "replace").splitlines()
+            words, trace = self.watch("audit", "-e", "trace=pwrite64,fsync,fdatasync,write", *fails)
             wrong += unsynced(trace, words.traced, len(words.shown))
         return wrong
 
+    def watch(self, thread: str, *options: str) -> tuple[Words, list[str]]:
+        """What a writer says and what strace with these options says of it, from where this thread begins.
+
+        Raises Failed if the writer comes to no good end.
+        """
+        self.put_back()
+        words = self.write(FIRST, thread, ["strace", "-f", "-y", "-qq", "-o", str(self._trace), *options, "-p"])
+        if words.status or not words.shown:
+            raise Failed(f"a writer that was only watched ended with {words.status}: {tail(self._said)}")
+        return words, self._trace.read_text("utf-8", "replace").splitlines()
+
     def put_back(self) -> None:
         """As if nobody had written."""
-        shutil.rmtree(self._data, ignore_errors=True)
-        shutil.copytree(self._clean, self._data)
+        shutil.rmtree(self.data, ignore_errors=True)
+        shutil.copytree(self.clean, self.data)
 
     def write(self, first: int, thread: str = "", before: Sequence[str] = ()) -> Words:
         """Have a writer write, its `thread` traced by the command that is given; to its end."""
@@ -156,7 +166,7 @@ class Acknowledged:
         """What is wrong in the files, once all have ended."""
         wrong = []
         for name in ("audit.db", "topics.db"):
-            found = SqliteFile(self._data / name).rows("PRAGMA integrity_check")
+            found = SqliteFile(self.data / name).rows("PRAGMA integrity_check")
             wrong += [f"{name}: {found[0]}"] if found != [("ok",)] else []
         command = [sys.executable, "-m", "exchange.cli", "audit", "verify", "--config", str(self._config)]
         verified = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from random import Random
 from typing import Any, cast
 
 import httpx2
@@ -32,6 +33,7 @@ from rig.leaks import Metrics
 from rig.meddling import DUPLICATES, MARK, POISON
 from rig.offices import PENALTY, TABLE, penalty
 from rig.oracle import Oracle, Statement, admitted
+from rig.powercut import Event, events, files_after
 from rig.site import Site
 from rig.tables import Effect, Facet, Reject, SqliteFile
 from rig.topics import Away, Message, SqliteTopics
@@ -268,6 +270,52 @@ def test_what_was_acknowledged_before_it_was_synced_is_found(trace: list[str]) -
     assert unsynced(trace, "7", 1)
 
 
+def hexed(data: bytes) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def test_the_calls_of_a_trace_are_read() -> None:
+    wal = f"12<{hexed(b'/d/audit.db-wal')}>"
+    said = b"\0\0\0\x10shown 1000 eyJ"
+    assert events(
+        [
+            f'7 pwrite64({wal}, "{hexed(b"ab")}", 2, 512) = 2',
+            f'8 pwrite64(13<{hexed(b"/d/audit.db-shm")}>, "{hexed(b"a")}", 1, 4095) = 1',
+            f"7 fsync({wal} <unfinished ...>",
+            f'8 pwrite64({wal}, "{hexed(b"cd")}", 2, 0 <unfinished ...>',
+            "8 <... pwrite64 resumed>)            = 2",
+            "7 <... fsync resumed>)               = 0",
+            f'5 write(9<{hexed(b"pipe:[3]")}>, "{hexed(said)}", {len(said)}) = {len(said)}',
+            f"7 fsync({wal}) = -1 EIO (Input/output error) (INJECTED)",
+            f"7 ftruncate({wal}, 0) = 0",
+            f'7 unlink("{hexed(b"/d/audit.db-wal")}") = 0',
+        ]
+    ) == [
+        Event("write", "audit.db-wal", 512, b"ab"),
+        Event("write", "audit.db-wal", 0, b"cd"),
+        Event("sync", "audit.db-wal", since=1),  # what was written while it went on may be lost
+        Event("shown", "1000", data=b"eyJ"),
+        Event("cut", "audit.db-wal"),
+        Event("remove", "audit.db-wal"),
+    ]
+
+
+def test_after_a_power_cut_there_is_what_was_synced_and_a_part_of_the_rest() -> None:
+    first, second, third = (Event("write", "audit.db", at, bytes([65 + at // 512]) * 512) for at in (0, 512, 1024))
+    done = [first, second, Event("sync", "topics.db", since=2), Event("sync", "audit.db", since=1), third]
+
+    def after(kept: float, seed: int = 0) -> bytes:
+        return files_after({"audit.db": b"z" * 512}, done, kept, Random(seed))["audit.db"]
+
+    assert after(0.0) == b"A" * 512
+    assert after(1.0) == b"A" * 512 + b"B" * 512 + b"C" * 512
+    parts = {after(0.5, seed) for seed in range(50)}
+    assert parts == {after(0.0), after(1.0), b"A" * 512 + b"B" * 512, b"A" * 512 + bytes(512) + b"C" * 512}
+    gone = [*done, Event("remove", "audit.db")]
+    assert files_after({}, gone, 1.0, Random(0)) == {}
+    assert files_after({}, gone, 0.0, Random(0)) == {"audit.db": b"A" * 512}
+
+
 def test_a_finding_is_of_something() -> None:
     assert dataclasses.asdict(lost(evidence()))["of"] == 1
 
@@ -303,6 +351,17 @@ def test_a_writer_of_the_audit_log_that_crashes_here_and_there() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]
     assert int(done.stdout.partition(" crashes")[0]) >= 12
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@pytest.mark.timeout(400)
+def test_a_writer_of_the_audit_log_whose_power_goes_here_and_there() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "rig.powercut", "--step", "40"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert int(done.stdout.partition(" power cuts")[0]) >= 6
 
 
 @pytest.mark.slow
