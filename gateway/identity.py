@@ -54,7 +54,7 @@ class Identity:
         self._verified: OrderedDict[bytes, tuple[float, Token]] = OrderedDict()
         self._refused: Counter[str] = Counter()
 
-    async def caller(self, scope: Scope) -> Caller:
+    async def caller(self, scope: Scope, *, basic: bool = False) -> Caller:
         """Who sent this request; from now on it stands in the scope and in the request's log line.
 
         Raises TokenRefused (401), Forbidden (a client that is not listed), PolicyUnavailable, IssuerUnavailable.

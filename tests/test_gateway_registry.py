@@ -56,7 +56,9 @@ async def test_look_up(city: City) -> None:
     found = await call(city, "POST", f"/subjects/{SUBJECT}", text(person()))
     assert found.status_code == 200
     assert found.headers["content-type"] == MEDIA
-    assert found.json() == {"subject": SUBJECT, "id": 1, "version": 1, "schema": person().schema_text}
+    assert found.json() == {
+        "subject": SUBJECT, "id": 1, "version": 1, "guid": found.json()["guid"], "schema": person().schema_text
+    }  # fmt: skip
     error(await call(city, "POST", f"/subjects/{SUBJECT}", text(newer("address"))), 404, 40403)
     unknown = contract(name="Nobody")
     error(await call(city, "POST", f"/subjects/{unknown.registry_subject}", text(unknown)), 404, 40401)
@@ -71,7 +73,7 @@ async def test_register_a_version_that_breaks_nobody(city: City) -> None:
     latest = (await call(city, "GET", f"/subjects/{SUBJECT}/versions/latest")).json()
     assert (latest["id"], latest["version"]) == (first.json()["id"], 2)
     read = await call(city, "GET", f"/schemas/ids/{first.json()['id']}")
-    assert read.json() == {"schema": added.schema_text}
+    assert read.json() == {"schema": added.schema_text, "guid": first.json()["guid"]}
     (entry,) = city.log.entries  # the second time nothing was done
     assert (entry.act, entry.outcome, entry.client, entry.details) == (
         "register", "done", "civil-push", {"subject": SUBJECT},
@@ -139,7 +141,8 @@ async def test_an_act_that_cannot_be_written_down_does_not_happen(city: City) ->
 
 
 async def test_other_paths_are_404_in_a_form_that_no_client_takes_for_an_answer(city: City) -> None:
-    error(await call(city, "GET", "/subjects"), 404, 404)
+    error(await call(city, "GET", "/nothing"), 404, 404)
+    error(await call(city, "GET", "/subjects/a%2Fb/versions"), 404, 404)
     error(await call(city, "GET", f"/subjects/{SUBJECT}"), 405, 405)
 
 

@@ -8,6 +8,7 @@ In reading order:
     problems       why a contract is refused, every reason with its path
     schema         reads the types; terms reads the `exchange` property
     compatibility  what a newer version breaks
+    avro           any Avro schema, contract or not, read with bounds; resolution: which reads what another wrote
     compiled       the fast way from a datum to JSON: code made for one schema, with the nodes as its reference
     packing        the fast way from native values to a datum, with the nodes and fastavro as its reference
     contract       Contract: check, encode, decode, unpack, from_json, to_json, breaks

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from typing import Any
 
 MAX_SCHEMA_CHARACTERS = 1 << 20
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class Problems(list[str]):
@@ -28,13 +31,25 @@ def read_json(text: str, problems: Problems) -> Any:
     def constant(word: str) -> None:
         raise ValueError(f"{word} is no JSON number")
 
+    def finite(digits: str) -> float:
+        number = float(digits)
+        if not math.isfinite(number):
+            raise ValueError("NaN and infinities are no values")
+        return number
+
     if len(text) > MAX_SCHEMA_CHARACTERS:
         problems.add("", f"more than {MAX_SCHEMA_CHARACTERS} characters")
         return None
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=constant)
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=constant, parse_float=finite)
+        if _SURROGATE.search(text):  # half of a pair has no UTF-8 form, and breaks whoever writes it
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         problems.add("", "nested too deep to be read")
+    except UnicodeEncodeError:
+        problems.add("", "half of a surrogate pair")
     except ValueError as error:
         problems.add("", f"not JSON: {error}")
+    else:
+        return value
     return None

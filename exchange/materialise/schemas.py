@@ -12,6 +12,10 @@ from typing import Protocol
 from exchange.contracts import Contract
 from exchange.errors import ContractRefused, UnknownSchema
 
+MAX_REASON = (
+    1_000  # characters kept of why an id stands for no contract: anybody's schema may have any number of faults
+)
+
 
 class SchemaSource(Protocol):
     """What is asked of the registry. Both raise RegistryUnavailable."""
@@ -57,6 +61,6 @@ class Schemas:
             self._missing.add(schema_id)
             raise
         except ContractRefused as refused:
-            self._refused[schema_id] = refused.detail
+            self._refused[schema_id] = refused.detail[:MAX_REASON]
             raise
         return contract

@@ -3,7 +3,11 @@
 In reading order:
 
     protocol   Registry, and what it promises
-    stored     on the store's tables: what the gateway, the materialiser and the operator's commands use
+    forms      what is registered, and under which name; faults: what is refused, with Confluent's codes
+    verdicts   the seven levels: which versions count, and who must read whom
+    rows       the statements on the store's tables
+    settings   levels and modes of subjects; striking deletes; shelf lists and shows
+    stored     StoreRegistry: what the gateway, the materialiser and the operator's commands use
     http       over HTTP, in the form of Confluent's REST interface: what a connector uses
 
 One conformance suite, tests/test_registry.py, runs over both.

@@ -139,25 +139,51 @@ rejects = sa.Table(
 
 # --- what was agreed --------------------------------------------------------------------------------------------------
 
-# Schema texts, normalised; `digest` is the SHA-256 of the text. An id is never used again.
+# What an id stands for: a schema's text, normalised, and what belongs to it; `digest` is the SHA-256 over all of that.
+# `metadata` and `rule_set` are JSON as it was sent. An id is never used again.
 schemas = sa.Table(
     "schemas",
     metadata,
     sa.Column("id", _serial(), primary_key=True),
     sa.Column("digest", _key(), nullable=False, unique=True),
     sa.Column("text", sa.Text, nullable=False),
+    sa.Column("metadata", sa.Text),
+    sa.Column("rule_set", sa.Text),
     sqlite_autoincrement=True,
 )
 
-# The versions of each registry subject, from 1 without gaps.
+# Which versions of other subjects a schema uses types of, in the order in which it names them.
+schema_references = sa.Table(
+    "schema_references",
+    metadata,
+    sa.Column("schema_id", sa.BigInteger, sa.ForeignKey("schemas.id"), primary_key=True, autoincrement=False),
+    sa.Column("place", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("subject", _key(), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Index("schema_references_to", "subject", "version"),
+)
+
+# The versions of each registry subject, from 1; one with `deleted_at` is hidden and counts for no verdict.
 schema_versions = sa.Table(
     "schema_versions",
     metadata,
     sa.Column("subject", _key(), primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("schema_id", sa.BigInteger, sa.ForeignKey("schemas.id"), nullable=False),
+    sa.Column("schema_id", sa.BigInteger, sa.ForeignKey("schemas.id"), nullable=False, index=True),
     sa.Column("registered_at", Moment, nullable=False),
+    sa.Column("deleted_at", Moment),
     sa.UniqueConstraint("subject", "schema_id"),
+)
+
+# What an owner has set for a registry subject; null is what holds for all.
+schema_settings = sa.Table(
+    "schema_settings",
+    metadata,
+    sa.Column("subject", _key(), primary_key=True),
+    sa.Column("compatibility", sa.Text),
+    sa.Column("normalize", sa.Boolean),
+    sa.Column("mode", sa.Text),
 )
 
 # Policy bundles, immutable, by their hash.
