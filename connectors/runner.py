@@ -47,12 +47,7 @@ class Loaded:
         self.contract = _contract(file, self.instance, settings)
         self.cursor = cursor_path(file, self.instance, settings)
         self.source = f"{self.contract.department}/{self.instance.name}"
-        self.layout = Layout(
-            settings.broker.partitions,
-            settings.broker.replication,
-            settings.rejects.keep_days,
-            settings.broker.inbox_days,
-        )
+        self.layout = Layout.of(settings)
         self._opened = ExitStack()
         self.broker = cache(lambda: self._opened.enter_context(closing(open_broker(settings))))
         self.registry = cache(lambda: open_registry(self, settings))

@@ -47,6 +47,23 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class PrincipalSettings(Part):
+    """[broker.principals] as whom each part logs in to Kafka; `{department}` stands for a department's name."""
+
+    connector: str = Field(default="User:{department}-connector", pattern=r"^User:.*\{department\}")
+    producer: str = Field(default="User:{department}-producer", pattern=r"^User:.*\{department\}")  # of inboxes
+    reader: str = Field(default="User:{department}-reader", pattern=r"^User:.*\{department\}")  # of whole topics
+    materialise: str = Field(default="User:exchange-materialise", pattern="^User:")
+    gateway: str = Field(default="User:exchange-gateway", pattern="^User:")
+    operators: list[str] = []  # whose access `exchange broker` leaves alone
+
+    def of(self, departments: Collection[str]) -> set[str]:
+        """All of them, but for the operators."""
+        forms = (self.connector, self.producer, self.reader)
+        own = {form.format(department=department) for form in forms for department in departments}
+        return own | {self.materialise, self.gateway}
+
+
 class BrokerSettings(Part):
     """[broker] where the topics are."""
 
@@ -57,6 +74,8 @@ class BrokerSettings(Part):
     replication: int = Field(default=1, ge=1, le=16)
     inbox_days: int = Field(default=7, ge=1, le=365)  # how long a message waits for the kafka connector
     properties: dict[str, str | int | float | bool] = {}  # handed to librdkafka: TLS, SASL
+    inboxes: list[str] = []  # datasets (<department>.<dataset>) into whose inbox a department's own programs write
+    principals: PrincipalSettings = PrincipalSettings()
 
 
 class StoreSettings(Part):

@@ -46,8 +46,18 @@ def open_broker(settings: Settings, member: str | None = None) -> Broker:
         servers = url.removeprefix(KAFKA).rstrip("/")
         if not servers or not all(":" in server for server in servers.split(",")):
             raise SettingWrong("broker.url: write kafka://host:port, several servers separated by commas")
-        return KafkaBroker(servers, settings.broker.properties, member)
+        return KafkaBroker(servers, _properties(settings), member)
     raise SettingWrong("broker.url: must begin with sqlite:/// or kafka://")
+
+
+def _properties(settings: Settings) -> dict[str, str | int | float | bool]:
+    """What goes to librdkafka; a value `file:PATH` or `env:NAME` is a secret. Raises SettingWrong."""
+    return {
+        name: settings.secret(f"broker.properties.{name}", value).decode().strip()
+        if isinstance(value, str) and value.startswith(("file:", "env:"))
+        else value
+        for name, value in settings.broker.properties.items()
+    }
 
 
 def open_store(settings: Settings, clock: Clock) -> Store:

@@ -34,6 +34,7 @@ ORDER = [
     "materialise",
     "agreements",
     "decisions",
+    "principals",
     "views",
     "merkle",
     "audit",

@@ -31,7 +31,7 @@ def settings(model: type[BaseModel], table: str = "") -> Iterator[tuple[str, str
         if nested is None:
             yield table, name
         else:
-            yield from settings(nested, name)
+            yield from settings(nested, f"{table}.{name}".removeprefix("."))
 
 
 def documented_settings() -> set[tuple[str, str]]:

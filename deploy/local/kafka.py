@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import secrets
 import shutil
 import signal
 import uuid
@@ -18,10 +19,11 @@ HEAP = "512m"
 PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners={protocol}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners={protocol}://127.0.0.1:{port}
+inter.broker.listener.name={protocol}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map={protocol}:{protocol},CONTROLLER:PLAINTEXT
 controller.quorum.voters=1@127.0.0.1:{controller}
 log.dirs={data}
 auto.create.topics.enable=false
@@ -34,13 +36,24 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 """
 
+# Who is not `admin` may do what access rules allow, and nothing else. The controller's listener is this process's own.
+SECURED = """\
+sasl.enabled.mechanisms=SCRAM-SHA-512
+sasl.mechanism.inter.broker.protocol=SCRAM-SHA-512
+listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required username="admin" password="{password}";
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:admin;User:ANONYMOUS
+"""
+
 
 class Kafka:
-    """Its data, ports, pid and log are in `folder/kafka`."""
+    """Its data, ports, pid and log are in `folder/kafka`; `secured`, the password of its user `admin` too."""
 
     name = "kafka"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, secured: bool = False) -> None:
+        self.secured = secured
         self.folder = folder / "kafka"
         self.process = Process(self.folder / "pid")
         self.log = self.folder / "server.log"
@@ -59,12 +72,20 @@ class Kafka:
         self.folder.mkdir(parents=True, exist_ok=True)
         data, config = self.folder / "data", self.folder / "server.properties"
         port, controller = free_port(self.folder / "port"), free_port(self.folder / "controller-port")
-        config.write_text(PROPERTIES.format(port=port, controller=controller, data=data))
+        protocol = "SASL_PLAINTEXT" if self.secured else "PLAINTEXT"
+        settings = PROPERTIES.format(port=port, controller=controller, data=data, protocol=protocol)
+        users = []
+        if self.secured:
+            password = self._password()
+            settings += SECURED.format(password=password)
+            users = ["--add-scram", f"SCRAM-SHA-512=[name=admin,password={password}]"]
+        config.touch(mode=0o600)
+        config.write_text(settings)
         program = [java, f"-Xmx{HEAP}", f"-Xms{HEAP}", "-Djava.awt.headless=true"]
         program += ["-Dorg.slf4j.simpleLogger.showDateTime=true", "-cp", f"{JARS}/*"]
         if not (data / "meta.properties").exists():
             cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            done = run([*program, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)])
+            done = run([*program, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config), *users])
             if done.returncode:
                 raise Refused(f"Kafka's storage could not be formatted:\n{done.stdout}{done.stderr}")
         self.process.start([*program, "kafka.Kafka", str(config)], self.log)
@@ -72,6 +93,14 @@ class Kafka:
             self.stop()
         if self.process.running() is None:
             raise Refused(f"Kafka did not start; the end of {self.log}:\n{tail(self.log)}")
+
+    def _password(self) -> str:
+        """The password of `admin`, made once."""
+        file = self.folder / "admin.password"
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(secrets.token_hex(16))
+        return file.read_text()
 
     def stop(self) -> None:
         """Stop it and wait for its end."""

@@ -7,6 +7,7 @@
 
     --dir DIR     where data, logs and ports are kept (default: .services in the project); keep one folder per use
     --env         write `export KEY=VALUE`, for `eval "$(deploy/local/services.py start --env)"`
+    --secured     Kafka asks who it is (SASL/SCRAM-SHA-512) and has access rules; the password of `admin` is kept there
     --product     the product's settings (EXCHANGE_BROKER__URL, EXCHANGE_STORE__URL) instead of the tests' variables
 
 Needs Java 17 or newer and Maven for Kafka (its jars are fetched into .services/jars once), and Debian's package
@@ -38,11 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dir", type=Path, default=PROJECT / ".services")
     parser.add_argument("--env", action="store_true")
     parser.add_argument("--product", action="store_true")
+    parser.add_argument("--secured", action="store_true")
     options = parser.parse_intermixed_args(arguments)
     folder = options.dir.resolve()
     if re.search(r"\s", str(folder)):
         parser.error("--dir: no blanks, Kafka's configuration has no way to write them")
-    known: dict[str, Kafka | Postgres] = {"kafka": Kafka(folder), "postgres": Postgres(folder)}
+    known: dict[str, Kafka | Postgres] = {"kafka": Kafka(folder, secured=options.secured), "postgres": Postgres(folder)}
     if unknown := set(options.services) - set(known):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     parts = [known[name] for name in options.services or known]

@@ -16,7 +16,7 @@ from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
 from exchange.clock import system_clock
 from exchange.contracts import Catalogue, Contract, load_catalogue
 from exchange.decisions import Decider, explain, load_bundle, without_effect
-from exchange.errors import NotFound
+from exchange.errors import NotFound, SettingWrong
 from exchange.records import CHECKPOINTS_TOPIC
 from exchange.registry import StoreRegistry
 from exchange.settings import Settings
@@ -112,6 +112,7 @@ def apply_policies(settings: Settings) -> dict[str, Any]:
     """
     catalogue, bundle = read_policies(settings)
     served = [contract for contract in catalogue.contracts.values() if contract.sharing != "withheld"]
+    specs = topics(settings, served)
     store = open_store(settings, system_clock)
     broker = open_broker(settings)
     try:
@@ -129,7 +130,7 @@ def apply_policies(settings: Settings) -> dict[str, Any]:
             note(settings, "policy apply", bundle=bundle.version, details={"registers": new})
         for contract in served:
             registry.register(contract.registry_subject, contract.schema_text)
-        for spec in topics(settings, served):
+        for spec in specs:
             broker.ensure(spec)
         if not stands:
             store.save_bundle(bundle.version, bundle.to_bytes())
@@ -140,8 +141,11 @@ def apply_policies(settings: Settings) -> dict[str, Any]:
 
 
 def topics(settings: Settings, contracts: Iterable[Contract]) -> list[TopicSpec]:
-    """Every topic that these contracts imply, each once."""
+    """Every topic that these contracts imply, each once. Raises SettingWrong for an inbox of none of them."""
     broker = settings.broker
+    contracts = list(contracts)
+    if unknown := sorted(set(broker.inboxes).difference(contract.name for contract in contracts)):
+        raise SettingWrong(f"broker.inboxes: no contract that is shared is called {', '.join(unknown)}")
     needed = [
         spec
         for contract in contracts
@@ -154,6 +158,8 @@ def topics(settings: Settings, contracts: Iterable[Contract]) -> list[TopicSpec]
         )
     ]
     needed.append(checkpoints.topic(CHECKPOINTS_TOPIC, broker.replication))
+    layout = publish.Layout.of(settings)
+    needed += [layout.inbox(name) for name in broker.inboxes]
     return list({spec.name: spec for spec in needed}.values())
 
 

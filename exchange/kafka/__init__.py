@@ -4,6 +4,7 @@ In reading order:
 
     client        configurations, and what Kafka's errors mean here
     admin         topics made and described
+    access        who may do what, and how topics are configured
     partitioner   which partition a key belongs to, as Kafka's own clients have it
     publisher     the Publisher
     feed          the Feed: one member of a consumer group
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from exchange.errors import TopicChanged
+from exchange.kafka.access import Access
 from exchange.kafka.admin import Admin
 from exchange.kafka.client import Client, Properties
 from exchange.kafka.feed import KafkaFeed
@@ -66,6 +68,10 @@ class KafkaBroker:
     def read(self, topic: str, since: Mapping[int, int] | None = None) -> Iterator[Delivery]:
         """See Broker."""
         return read_topic(self._client, self._admin, topic, since)
+
+    def access(self) -> Access:
+        """Who may do what on the cluster."""
+        return Access(self._admin)
 
     def tidy(self) -> None:
         """See Broker: Kafka compacts by itself."""

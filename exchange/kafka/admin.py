@@ -60,9 +60,9 @@ class Admin:
         """
         if spec.name in self.describe([spec.name]):
             return
-        topic = NewTopic(spec.name, spec.partitions, spec.replication, config=_config(spec))
+        topic = NewTopic(spec.name, spec.partitions, spec.replication, config=config_of(spec))
         try:
-            self._result(self._open().create_topics([topic], request_timeout=PATIENCE)[spec.name], spec.name)
+            self.result(self.opened().create_topics([topic], request_timeout=PATIENCE)[spec.name], spec.name)
         except KafkaException as problem:
             if problem.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # else another process was faster
                 raise meaning(problem.args[0], f"topic {spec.name}") from problem
@@ -79,12 +79,12 @@ class Admin:
 
     def describing(self, topics: Iterable[str]) -> Mapping[str, Future[Any]]:
         """Ask without waiting."""
-        return self._open().describe_topics(TopicCollection(list(topics)), request_timeout=PATIENCE)
+        return self.opened().describe_topics(TopicCollection(list(topics)), request_timeout=PATIENCE)
 
     def described(self, future: Future[Any], name: str) -> Described | None:
         """The answer to `describing`; None if there is no such topic. Raises BrokerUnavailable, SettingWrong."""
         try:
-            description = self._result(future, f"topic {name}")
+            description = self.result(future, f"topic {name}")
         except KafkaException as problem:
             if problem.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return None
@@ -102,7 +102,7 @@ class Admin:
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             with suppress(KafkaException):
-                description = self._result(self.describing([topic])[topic], f"topic {topic}")
+                description = self.result(self.describing([topic])[topic], f"topic {topic}")
                 if all(partition.leader is not None for partition in description.partitions):
                     return
             time.sleep(0.02)
@@ -112,17 +112,18 @@ class Admin:
         end = time.monotonic() + PATIENCE
         while True:
             asked = {TopicPartition(topic, partition): spec for partition in range(partitions)}
-            futures = self._open().list_offsets(asked, request_timeout=PATIENCE / 3)
+            futures = self.opened().list_offsets(asked, request_timeout=PATIENCE / 3)
             try:
                 return {
-                    place.partition: self._result(future, f"topic {topic}").offset for place, future in futures.items()
+                    place.partition: self.result(future, f"topic {topic}").offset for place, future in futures.items()
                 }
             except KafkaException as problem:
                 if problem.args[0].code() not in _SOON or time.monotonic() > end:
                     raise meaning(problem.args[0], f"topic {topic}") from problem
             time.sleep(0.1)
 
-    def _open(self) -> AdminClient:
+    def opened(self) -> AdminClient:
+        """The client of the administration; the answers of its calls go to `result`."""
         with self._lock:
             if self._admin is None:
                 self._admin = AdminClient(self._client.admin(self._note))
@@ -131,7 +132,7 @@ class Admin:
     def _note(self, error: KafkaError) -> None:
         self._last_error = error
 
-    def _result(self, future: Future[T], what: str) -> T:
+    def result(self, future: Future[T], what: str) -> T:
         """The future's result. A silence is told with the last thing that was heard of the connection."""
         try:
             return future.result(PATIENCE + 1)
@@ -148,7 +149,7 @@ class Admin:
             raise BrokerUnavailable(f"{what}: {self._client.servers} does not answer") from problem
 
 
-def _config(spec: TopicSpec) -> dict[str, str]:
+def config_of(spec: TopicSpec) -> dict[str, str]:
     """The topic's configuration. Only what differs from a broker's defaults or must not depend on them."""
     config: dict[str, Any] = {
         "max.message.bytes": LARGEST,

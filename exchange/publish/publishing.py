@@ -35,6 +35,7 @@ from exchange.publish.rows import Batch, End, Keeps, Outcome
 from exchange.publish.sending import Sender, Wait, topics
 from exchange.records import WATERMARKS_TOPIC, Watermark, rejects_topic
 from exchange.registry import Registry
+from exchange.settings import Settings
 from exchange.subjects import KeyMaker
 from exchange.topics import Broker, TopicSpec, inbox
 
@@ -62,6 +63,12 @@ class Layout:
     replication: int = 1
     rejects_days: int = 30
     inbox_days: int = 7
+
+    @classmethod
+    def of(cls, settings: Settings) -> Layout:
+        """That of the settings."""
+        broker = settings.broker
+        return cls(broker.partitions, broker.replication, settings.rejects.keep_days, broker.inbox_days)
 
     def inbox(self, dataset: str) -> TopicSpec:
         """The inbox of `<department>.<dataset>`: read within days, by its connector only."""

@@ -36,9 +36,9 @@ class LocalServices:
 
     folder: Path
 
-    def start(self, service: str) -> str:
+    def start(self, service: str, *options: str) -> str:
         """Start it, if it does not run, and return what names it. Raises Missing."""
-        done = self._run("start", service)
+        done = self._run("start", service, *options)
         if done.returncode:
             raise Missing(done.stderr.strip())
         return done.stdout.strip().partition("=")[2]

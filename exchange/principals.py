@@ -1,0 +1,128 @@
+"""What a cluster must look like: the topics, and who may do what with them, that catalogue and agreements imply.
+
+a department's connectors   write its contract topics, its rejects and the watermarks; read its inboxes
+its own producers           write its inboxes, and nothing else
+a department's readers      read a topic only if an agreement gives their department every field of it, always: without
+                            mask, row condition or quota, and without a case that is named at each reading
+materialise                 reads every topic of records, rejects and watermarks
+the gateway                 writes what is pushed, and the checkpoints of the audit log
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from exchange.agreements import Agreement, Bundle, Terms
+from exchange.decisions import Decider
+from exchange.kafka.access import Acl
+from exchange.records import CHECKPOINTS_TOPIC, WATERMARKS_TOPIC, rejects_topic
+from exchange.settings import PrincipalSettings
+from exchange.topics import INBOX, TopicSpec, inbox
+
+SEALED = 4  # the level of what never leaves its department: no topic holds it
+READ_ONCE = "exchange.read"  # the group's name of those who read a topic outside any group
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The topics, and each allowance with what implies it."""
+
+    topics: Sequence[TopicSpec]
+    acls: Mapping[Acl, str]
+
+
+def plan(
+    bundle: Bundle,
+    specs: Sequence[TopicSpec],
+    inboxes: Collection[str],
+    names: PrincipalSettings,
+    group: str,
+    now: datetime,
+) -> Plan:
+    """What the bundle implies now. `specs` are all topics; `inboxes` the datasets that have an inbox among them.
+
+    `group` is the consumer group of materialisers.
+    """
+    served = [terms for terms in bundle.terms.values() if terms.sharing != "withheld"]
+    acls: dict[Acl, str] = {}
+    for terms in served:
+        for acl in _of_contract(terms, names):
+            acls.setdefault(acl, f"{terms.owner} publishes {terms.contract}")
+        if terms.contract in inboxes:
+            for acl in _of_inbox(terms, names):
+                acls.setdefault(acl, f"{terms.contract} has an inbox")
+    for spec in specs:
+        if spec.name != CHECKPOINTS_TOPIC and not spec.name.endswith(INBOX):
+            acls[Acl(names.materialise, "read", "topic", spec.name)] = "it stores what is published"
+    acls[Acl(names.materialise, "read", "group", group)] = "it stores what is published"
+    acls[Acl(names.gateway, "write", "topic", CHECKPOINTS_TOPIC)] = "it signs the audit log"
+    for terms in served:
+        for agreement in whole_topic(bundle, terms, now):
+            reader = names.reader.format(department=agreement.consumer)
+            why = f"agreement {agreement.id} gives {agreement.consumer} all of {terms.contract}"
+            acls[Acl(reader, "read", "topic", _topic(terms))] = why
+            acls[Acl(reader, "read", "group", f"{agreement.consumer}.", prefixed=True)] = why
+    return Plan(specs, acls)
+
+
+def whole_topic(bundle: Bundle, terms: Terms, now: datetime) -> Iterator[Agreement]:
+    """The agreements in force under which the consumer may read the topic itself: see the module.
+
+    The guardrails decide, as for a view without a case: what they would refuse or mask there, a topic does not give.
+    """
+    decider = Decider(bundle)
+    clients = defaultdict(list)
+    for client in bundle.clients.values():
+        clients[client.department].append(client)
+    for agreement in bundle.agreements.values():
+        if (agreement.contract, agreement.major) != (terms.contract, terms.major) or agreement.quota is not None:
+            continue
+        if not agreement.in_force(now):
+            continue
+        for client in clients[agreement.consumer]:
+            decision = decider.decide(client, agreement.purpose, terms.contract, terms.major, False, now)
+            every = {name for name, field in terms.fields.items() if field.level != SEALED}
+            plain = {name for name, mask in decision.fields.items() if mask is None}
+            if decision.agreement == agreement.id and not decision.condition and plain >= every:
+                yield agreement
+                break
+
+
+def surplus(
+    standing: Collection[Acl], planned: Plan, names: PrincipalSettings, departments: Collection[str]
+) -> list[Acl]:
+    """Allowances that nothing implies: on a planned topic whoever has them, and whatever our own principals have."""
+    ours = names.of(departments)
+    topics = [spec.name for spec in planned.topics]
+    return sorted(
+        acl
+        for acl in standing
+        if acl not in planned.acls
+        and acl.principal not in names.operators
+        and (acl.principal in ours or any(acl.covers("topic", topic) for topic in topics))
+    )
+
+
+def _of_contract(terms: Terms, names: PrincipalSettings) -> Iterator[Acl]:
+    topic, connector = _topic(terms), names.connector.format(department=terms.owner)
+    for name in (topic, rejects_topic(terms.owner), WATERMARKS_TOPIC):
+        yield Acl(connector, "write", "topic", name)
+        yield Acl(names.gateway, "write", "topic", name)
+    yield Acl(connector, "read", "topic", topic)  # what it has published: a lost cursor file is filled from it
+    yield Acl(connector, "read", "group", READ_ONCE)
+
+
+def _of_inbox(terms: Terms, names: PrincipalSettings) -> Iterator[Acl]:
+    name = inbox(terms.contract)
+    yield Acl(names.connector.format(department=terms.owner), "read", "topic", name)
+    yield Acl(names.producer.format(department=terms.owner), "write", "topic", name)
+    yield Acl(
+        names.producer.format(department=terms.owner), "write", "transactional_id", f"{terms.owner}.", prefixed=True
+    )
+
+
+def _topic(terms: Terms) -> str:
+    return f"{terms.contract}.v{terms.major}"
