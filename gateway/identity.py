@@ -18,6 +18,7 @@ from exchange.agreements import Bundle, Client
 from exchange.clock import Clock
 from exchange.errors import Forbidden
 from exchange.metrics import TOKEN_CACHE, TOKEN_FAILURES
+from gateway.basic import Secrets, is_basic
 from gateway.limits import note
 from gateway.problems import InsufficientScope
 from gateway.tokens import Reason, Token, TokenRefused, Tokens
@@ -47,9 +48,12 @@ class Caller:
 class Identity:
     """Finds out who is calling, and counts those who cannot show it."""
 
-    def __init__(self, tokens: Tokens, bundle: Callable[[], Bundle], clock: Clock) -> None:
+    def __init__(
+        self, tokens: Tokens, bundle: Callable[[], Bundle], clock: Clock, secrets: Secrets | None = None
+    ) -> None:
         self._tokens = tokens
         self._bundle = bundle
+        self._secrets = secrets if secrets is not None and secrets.taken else None
         self._clock = clock
         self._verified: OrderedDict[bytes, tuple[float, Token]] = OrderedDict()
         self._refused: Counter[str] = Counter()
@@ -57,10 +61,15 @@ class Identity:
     async def caller(self, scope: Scope, *, basic: bool = False) -> Caller:
         """Who sent this request; from now on it stands in the scope and in the request's log line.
 
-        Raises TokenRefused (401), Forbidden (a client that is not listed), PolicyUnavailable, IssuerUnavailable.
+        `basic`: client id and secret are taken in the place of a token. Raises TokenRefused (401), Forbidden (a client
+        that is not listed), PolicyUnavailable, IssuerUnavailable; Busy if too many secrets are being checked.
         """
         try:
-            token = await self._token(bearer(scope["headers"]))
+            header = _basic(scope["headers"]) if basic else None
+            if header is None or self._secrets is None:
+                token = await self._token(bearer(scope["headers"]))
+            else:
+                token = await self._by_secret(header, self._secrets)
         except TokenRefused as error:
             self._count(error.reason)
             raise
@@ -76,6 +85,14 @@ class Identity:
         """How many were refused since the last call, by reason."""
         counts, self._refused = dict(self._refused), Counter()
         return counts
+
+    async def _by_secret(self, header: bytes, secrets: Secrets) -> Token:
+        text = await secrets.token(header)
+        try:
+            return await self._token(text)
+        except TokenRefused:
+            secrets.forget(header)
+            raise
 
     async def _token(self, text: bytes) -> Token:
         key = hashlib.sha256(text).digest()
@@ -96,6 +113,12 @@ class Identity:
     def _count(self, reason: Reason) -> None:
         TOKEN_FAILURES.labels(reason).inc()
         self._refused[reason] += 1
+
+
+def _basic(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
+    """The one Authorization header if it is of the scheme Basic."""
+    found = [text for name, text in headers if name == b"authorization"]
+    return found[0] if len(found) == 1 and is_basic(found[0]) else None
 
 
 def bearer(headers: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -36,6 +36,7 @@ from exchange.wiring import (
     store_url,
 )
 from gateway.app import Parts, build
+from gateway.basic import BuiltIn, Secrets, TokenEndpoint
 from gateway.harvest import Harvest
 from gateway.identity import Identity
 from gateway.issuer import DevIssuer, SigningKey, UsedAssertions, load_clients
@@ -68,7 +69,8 @@ def make_parts(settings: Settings, clock: Clock) -> Parts:
     us = Holder(process_name("gateway"), standing.name)
     audit = AuditLog(audit_store, signing, settings.audit.writer, us)
     sealer = Sealer(audit_store, signing, published, checkpoints, settings.audit.origin, clock, us)
-    identity = Identity(Tokens(issuers.trusted, settings.gateway.audience, clock), lambda: policy.bundle, clock)
+    tokens = Tokens(issuers.trusted, settings.gateway.audience, clock)
+    identity = Identity(tokens, lambda: policy.bundle, clock, issuers.secrets(settings, clock))
     trail = Trail(audit, lambda: policy.bundle, clock)
     registry = StoreRegistry(store.engine, clock)
     harvest = Harvest(settings.gateway, settings.timezone, SubjectsSeen(store.engine), keys, clock)
@@ -150,6 +152,14 @@ class _Issuers:
         trusted = [TrustedIssuer(each, keys) for each, keys in zip(settings.issuers, remote, strict=True)]
         return cls([*trusted, *([built_in.trusted()] if built_in else [])], remote, built_in, http)
 
+    def secrets(self, settings: Settings, clock: Clock) -> Secrets:
+        """Who can exchange a client's secret for a token."""
+        endpoints = [each.token_endpoint for each in settings.issuers if each.token_endpoint]
+        if len(endpoints) > 1:
+            raise SettingWrong("issuers.token_endpoint: of one issuer only, since a secret names none")
+        built_in = None if self.built_in is None else BuiltIn(self.built_in)
+        return Secrets(built_in, TokenEndpoint(endpoints[0], self.http) if endpoints else None, clock)
+
     @property
     def known(self) -> bool:
         """Whether the tokens of at least one could be verified now."""
@@ -202,6 +212,9 @@ def _check_addresses(issuer: IssuerSettings) -> None:
         parts = urlsplit(address or "https://unset")
         if parts.scheme not in ("https", "http") or not parts.hostname:
             raise SettingWrong(f"issuers.{name}: must be a URL that begins with https://")
+    endpoint = urlsplit(issuer.token_endpoint or "https://unset")
+    if not endpoint.hostname or (endpoint.scheme != "https" and not is_loopback(endpoint.hostname)):
+        raise SettingWrong("issuers.token_endpoint: must be a URL that begins with https://: secrets go there")
     fetched = issuer.jwks or issuer.discovery or issuer.issuer
     if urlsplit(fetched).scheme == "http" and not is_loopback(urlsplit(fetched).hostname):
         log.warning("issuer keys are fetched without TLS", issuer=issuer.issuer)

@@ -22,7 +22,7 @@ MAX_NAME = 255
 
 Reason = Literal[
     "missing", "malformed", "not_a_token", "issuer", "type", "algorithm", "key", "signature",
-    "expired", "not_yet", "time", "lifetime", "audience", "client", "subject", "scope", "unlisted",
+    "expired", "not_yet", "time", "lifetime", "audience", "client", "subject", "scope", "unlisted", "secret",
 ]  # fmt: skip
 
 
@@ -37,6 +37,8 @@ class TokenRefused(Unauthenticated):
     @property
     def challenge(self) -> str:
         """The WWW-Authenticate header (RFC 6750 section 3): no error code where no credentials were sent."""
+        if self.reason == "secret":
+            return 'Basic realm="exchange", charset="UTF-8"'  # RFC 7617
         return 'Bearer realm="exchange"' + (f', error="{self._error}"' if self._error else "")
 
 

@@ -27,6 +27,7 @@ from exchange.store import PushLedger, Store, SubjectsSeen
 from exchange.store.database import open_engine
 from exchange.subjects import KeyMaker
 from gateway.app import Parts, build
+from gateway.basic import Secrets
 from gateway.harvest import Harvest
 from gateway.identity import Identity
 from gateway.limits import Edge
@@ -174,10 +175,10 @@ class City:
         seen = SubjectsSeen(self.store.engine)
         return Harvest(GatewaySettings(**settings), "Asia/Shanghai", seen, keys, self.clock)
 
-    def make_app(self, tokens: Tokens | None = None) -> Edge:
-        """The application; `tokens` in the place of a verifier that trusts KEY."""
+    def make_app(self, tokens: Tokens | None = None, secrets: Secrets | None = None) -> Edge:
+        """The application; `tokens` in the place of a verifier that trusts KEY, `secrets` for HTTP Basic."""
         parts: Any = Parts(
-            identity=Identity(tokens or verifier(KEY, clock=self.clock), self.newest, self.clock),
+            identity=Identity(tokens or verifier(KEY, clock=self.clock), self.newest, self.clock, secrets),
             bundle=self.newest,
             disclosure=self.disclosing,  # type: ignore[arg-type]
             trail=Trail(self.log, self.newest, self.clock),  # type: ignore[arg-type]
