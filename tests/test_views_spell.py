@@ -85,6 +85,16 @@ def test_a_city_is_spelled_as_merge_says(city: tuple[list[Decision], list[Facet]
     _same(trimmed, TERMS, WATERMARKS, limit=2)
 
 
+@pytest.mark.parametrize("said", ["1", " ", "甲"])
+def test_one_text_of_two_types_may_be_a_conflict(said: str) -> None:
+    for contract, name in (("d.one", "own"), ("a.two", "n_int")):
+        trimmed = [
+            Trimmed("b.one", 1, "b/x", "b", 1, NOW, {"n_double": said}, frozenset()),
+            Trimmed(contract, 1, f"{contract[0]}/x", contract[0], 1, NOW, {name: said}, frozenset()),
+        ]
+        _same(trimmed, _ODD, {})
+
+
 def test_one_speller_serves_one_view_after_another() -> None:
     speller = Speller(TERMS)
     assert speller([], {}, NOW) == orjson.dumps(merge([], TERMS, {}, NOW))
