@@ -1,7 +1,8 @@
 """Who is calling: the Authorization header, the token behind it, and the client in our own list.
 
-A verified token is remembered by its hash, at most a minute, never past its end, and no longer than its issuer's keys
-count. The list of clients is looked up on every request, so a client that is struck from it is out with the next one.
+A verified token is remembered by the hash of the header that brought it, at most a minute, never past its end, and no
+longer than its issuer's keys count. The list of clients is looked up on every request, so a client that is struck from
+it is out with the next one.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ CALLER = "exchange.caller"
 CACHE_SIZE = 4096
 CACHE_SECONDS = 60.0
 _HIT, _MISS = TOKEN_CACHE.labels("hit"), TOKEN_CACHE.labels("miss")
+_WANTED = "send one header `Authorization: Bearer <token>`"
 # RFC 6750 section 2.1, with the single blank of RFC 9110's credentials.
 _BEARER = re.compile(rb"bearer ([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 
@@ -65,11 +67,11 @@ class Identity:
         that is not listed), PolicyUnavailable, IssuerUnavailable; Busy if too many secrets are being checked.
         """
         try:
-            header = _basic(scope["headers"]) if basic else None
-            if header is None or self._secrets is None:
-                token = await self._token(bearer(scope["headers"]))
-            else:
+            header = authorization(scope["headers"])
+            if basic and self._secrets is not None and is_basic(header):
                 token = await self._by_secret(header, self._secrets)
+            else:
+                token = await self._token(header)
         except TokenRefused as error:
             self._count(error.reason)
             raise
@@ -89,13 +91,13 @@ class Identity:
     async def _by_secret(self, header: bytes, secrets: Secrets) -> Token:
         text = await secrets.token(header)
         try:
-            return await self._token(text)
+            return await self._token(b"Bearer " + text)
         except TokenRefused:
             secrets.forget(header)
             raise
 
-    async def _token(self, text: bytes) -> Token:
-        key = hashlib.sha256(text).digest()
+    async def _token(self, header: bytes) -> Token:
+        key = hashlib.sha256(header).digest()  # what was read once need not be read again
         found = self._verified.get(key)
         now = self._clock().timestamp()
         if found is not None and now < found[0]:
@@ -103,7 +105,7 @@ class Identity:
             _HIT.inc()
             return found[1]
         _MISS.inc()
-        token = await self._tokens.verify(text.decode("ascii"))
+        token = await self._tokens.verify(bearer(header).decode("ascii"))
         self._verified[key] = (min(token.good_until, now + CACHE_SECONDS), token)
         self._verified.move_to_end(key)
         if len(self._verified) > CACHE_SIZE:
@@ -115,18 +117,22 @@ class Identity:
         self._refused[reason] += 1
 
 
-def _basic(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """The one Authorization header if it is of the scheme Basic."""
-    found = [text for name, text in headers if name == b"authorization"]
-    return found[0] if len(found) == 1 and is_basic(found[0]) else None
+def authorization(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The value of the one Authorization header. Raises TokenRefused if there is none, or more than one."""
+    found = None
+    for name, text in headers:
+        if name == b"authorization":
+            if found is not None:
+                raise TokenRefused("malformed", _WANTED, error="invalid_request")
+            found = text
+    if found is None:
+        raise TokenRefused("missing", _WANTED)
+    return found
 
 
-def bearer(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The token of the one Authorization header. Raises TokenRefused if it is missing or not exactly of that form."""
-    found = [text for name, text in headers if name == b"authorization"]
-    if not found:
-        raise TokenRefused("missing", "send one header `Authorization: Bearer <token>`")
-    match = _BEARER.fullmatch(found[0]) if len(found) == 1 else None
+def bearer(header: bytes) -> bytes:
+    """The token of an Authorization header. Raises TokenRefused if it is not exactly of that form."""
+    match = _BEARER.fullmatch(header)
     if match is None:
-        raise TokenRefused("malformed", "send one header `Authorization: Bearer <token>`", error="invalid_request")
+        raise TokenRefused("malformed", _WANTED, error="invalid_request")
     return match[1]

@@ -9,7 +9,6 @@ route template, never by what was sent. The bounds on a header that never ends a
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from exchange.errors import ExchangeError
 from exchange.logs import unexpected
 from exchange.metrics import REQUESTS
+from exchange.randomness import piece
 from gateway.problems import BodyTooLarge, HeadersTooLarge, TooSlow, render
 
 log = structlog.get_logger("gateway")
@@ -241,7 +241,7 @@ class Edge:
             raise
 
     def _open(self, scope: Scope, receive: Receive, send: Send) -> Answer:
-        request_id = scope[REQUEST_ID] = secrets.token_hex(16)
+        request_id = scope[REQUEST_ID] = piece().hex()
         scope[NOTES] = {}
         state = scope.get("state", {})
         began = state.get(BEGAN) or asyncio.get_running_loop().time()

@@ -23,6 +23,7 @@ ORDER = [
     "logs",
     "sqlite",
     "standing",
+    "randomness",
     "subjects",
     "records",
     "contracts",

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from exchange.agreements import Bundle, Client
 from exchange.errors import Forbidden, IssuerUnavailable, PolicyUnavailable
 from gateway import identity
-from gateway.identity import Identity, bearer
+from gateway.identity import Identity, authorization, bearer
 from gateway.limits import NOTES
 from gateway.problems import InsufficientScope
 from gateway.tokens import Token, TokenRefused
@@ -172,11 +172,14 @@ HEADERS: dict[str, tuple[list[bytes], str | None]] = {
 @pytest.mark.parametrize(("values", "error"), HEADERS.values(), ids=HEADERS)
 async def test_the_authorization_header_is_read_strictly(values: list[bytes], error: str | None) -> None:
     with pytest.raises(TokenRefused) as caught:
-        bearer([(b"authorization", value) for value in values])
+        bearer(authorization([(b"authorization", value) for value in values]))
     wanted = 'Bearer realm="exchange"' + (f', error="{error}"' if error else "")
     assert caught.value.challenge == wanted
 
 
 @pytest.mark.parametrize("scheme", [b"Bearer", b"bearer", b"BEARER"])
 async def test_the_scheme_is_read_in_any_case(scheme: bytes) -> None:
-    assert bearer([(b"accept", b"*/*"), (b"authorization", scheme + b" a.b-c_d~e+f/g==")]) == b"a.b-c_d~e+f/g=="
+    assert (
+        bearer(authorization([(b"accept", b"*/*"), (b"authorization", scheme + b" a.b-c_d~e+f/g==")]))
+        == b"a.b-c_d~e+f/g=="
+    )

@@ -16,9 +16,10 @@ import rfc8785
 
 from exchange import merkle
 from exchange.audit.encoding import canonical, digest
+from exchange.randomness import PIECE
 from exchange.records import rfc3339
 
-SALT_BYTES = 16
+SALT_BYTES = PIECE
 MAX_BYTES = 1_048_576
 
 Outcome = Literal["served", "refused", "error", "done"]

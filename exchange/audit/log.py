@@ -10,13 +10,12 @@ other work to do; but there one lock of another process would stop every request
 from __future__ import annotations
 
 import asyncio
-import secrets
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
 
-from exchange.audit.entries import SALT_BYTES, Entry, Line
+from exchange.audit.entries import Entry, Line
 from exchange.audit.groups import MAX_ENTRIES
 from exchange.audit.keys import Signer
 from exchange.audit.receipts import Receipt
@@ -25,6 +24,7 @@ from exchange.audit.store import AuditStore
 from exchange.audit.writer import Writer
 from exchange.errors import AuditUnavailable, ExchangeError, Fenced
 from exchange.metrics import AUDIT_WRITABLE
+from exchange.randomness import piece
 
 DEADLINE_S = 0.9
 """How long an append waits at most; with what else a request does, a view is refused within a second."""
@@ -103,7 +103,7 @@ class AuditLog:
         """
         if self._trouble is not None or self._closing or self._stalled():
             raise AuditUnavailable(self._trouble or "the store does not answer")
-        line = Line.of(entry, body, secrets.token_bytes(SALT_BYTES))
+        line = Line.of(entry, body, piece())
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Receipt] = loop.create_future()
         if not self._arrived:  # what else this turn of the loop brings goes with it: fewer, larger groups

@@ -5,7 +5,6 @@ AuditLog gives it a thread; the operator's commands call it directly (`append_ad
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from exchange import merkle
 from exchange.audit import groups
 from exchange.audit.commits import Commits
-from exchange.audit.entries import SALT_BYTES, Entry, Line
+from exchange.audit.entries import Entry, Line
 from exchange.audit.groups import SignedGroup
 from exchange.audit.keys import Signer
 from exchange.audit.receipts import Receipt
@@ -21,6 +20,7 @@ from exchange.audit.slots import PATIENCE_S, Holder, Slot
 from exchange.audit.store import AuditStore, Head
 from exchange.errors import AuditUnavailable, Fenced
 from exchange.metrics import AUDIT_GROUP, AUDIT_SECONDS
+from exchange.randomness import piece
 
 
 class Writer:
@@ -118,7 +118,7 @@ def append_admin(
 
     Commands share one line, one after the other; each waits for its turn. Raises AuditUnavailable.
     """
-    line = Line.of(entry, b"", secrets.token_bytes(SALT_BYTES))
+    line = Line.of(entry, b"", piece())
     own = Writer(store, signer, writer, holder)
     give_up = time.monotonic() + wait_s
     while True:

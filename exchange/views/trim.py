@@ -17,7 +17,7 @@ from exchange.agreements import FieldTerms, Terms, masks
 from exchange.agreements.conditions import Test, compiled
 from exchange.decisions import Decision
 from exchange.errors import StoreUnavailable
-from exchange.records import Facet
+from exchange.records import Facet, moment
 
 _ABSENT = object()
 _NEVER = 4  # the level that nobody sees
@@ -89,13 +89,13 @@ class Trimmer:
             values = {name: payload[name] for name in self._plain if name in payload}
         else:
             values = self._found(payload)
+        source = facet.source
         return Trimmed(
-            facet.contract,
-            facet.major,
-            facet.source,
-            facet.source.partition("/")[0],
+            *self._of,
+            source,
+            source.partition("/")[0],
             facet.shown_version,
-            facet.event_time,
+            moment(facet.event_micros),
             values,
             self._masked,
         )
