@@ -291,6 +291,27 @@ async def test_a_restarted_server_is_passed_over(fresh_postgres: Callable[[], st
     stores.close()
 
 
+@pytest.mark.services
+async def test_the_hot_statement_is_planned_once_and_reads_by_the_index(fresh_postgres: Callable[[], str]) -> None:
+    """Planned while the table is empty, where reading all of it is cheapest."""
+    stores = Stores(fresh_postgres())
+    stores.open().migrate()
+    reader = stores.reader()
+    assert isinstance(reader, PostgresFacetReader)
+    for _ in range(20):
+        assert await reader.facets(facet(1).subject_key, [("civil.person", 1)]) == []
+    connection = reader._idle[0].connection
+    cursor = await connection.execute("SELECT generic_plans, custom_plans FROM pg_prepared_statements")
+    assert (20, 0) in await cursor.fetchall()
+    nothing = ", ".join(["'{}'"] * 8)
+    plan = await (await connection.execute(f"EXPLAIN EXECUTE exchange({nothing})")).fetchall()
+    lines = [line for (line,) in plan if "facets" in line]
+    assert lines
+    assert not any("Seq Scan" in line for line in lines), lines
+    await reader.close()
+    stores.close()
+
+
 class Proxy:
     """Between a client and PostgreSQL: sends the last message of each answer later, or cuts its connections."""
 

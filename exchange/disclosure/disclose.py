@@ -178,6 +178,8 @@ class _Watermarks:
         if self._look is None or now - self._began > WATERMARKS_S or self._of != bundle.version or _failed(self._look):
             self._look = asyncio.create_task(self._read(bundle))
             self._of, self._began = bundle.version, now
+        if self._look.done():
+            return self._look.result()
         return await asyncio.shield(self._look)  # one who goes away does not take it from the others
 
     async def _read(self, bundle: Bundle) -> Mapping[tuple[str, str], datetime]:

@@ -30,6 +30,15 @@ PROBES = 256  # look-ups, one for each contract of each request, in one statemen
 Probe = tuple[str, int, int, str, int]  # contract, major, the place to begin before, and how many rows at most
 
 
+async def _planned_once(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Let this session plan a prepared statement once and by its indexes.
+
+    Left to itself PostgreSQL plans the hot statement anew each time, which takes as long as the statement and three
+    times as long as one for few requests. A plan that is kept must not be one for the small table that it was made at.
+    """
+    await connection.execute(statements.POSTGRES_PLANNED_ONCE)
+
+
 @dataclass(slots=True)
 class _Request:
     """A call that waits for its rows."""
@@ -47,6 +56,7 @@ class PostgresFacetReader:
             kwargs={**parameters, "autocommit": True, "prepare_threshold": 0},
             min_size=1,
             max_size=CONNECTIONS + 1,  # each flight keeps one
+            configure=_planned_once,
             timeout=POOL_SECONDS,
             reconnect_timeout=POOL_SECONDS,  # after that, the next request tries again: no growing pauses
             open=False,

@@ -85,6 +85,10 @@ POSTGRES_FACETS = f"""
             ORDER BY f.event_time DESC, f.record_key DESC LIMIT wanted.most) AS facet
      ORDER BY asked.n, wanted.n, facet.event_time DESC, facet.record_key DESC"""
 
+POSTGRES_PLANNED_ONCE = """
+    SELECT set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),
+           set_config('jit', 'off', false)"""
+
 # The watermarks of a contract, or of several.
 SQLITE_WATERMARKS = "SELECT contract, source, as_of FROM watermarks WHERE contract = ? ORDER BY source"
 POSTGRES_WATERMARKS = """
