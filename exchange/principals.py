@@ -10,16 +10,17 @@ the gateway                 writes what is pushed, and the checkpoints of the au
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from exchange.agreements import Agreement, Bundle, Terms
 from exchange.decisions import Decider
-from exchange.kafka.access import Acl
+from exchange.kafka.access import READ, WRITTEN, Acl
 from exchange.records import CHECKPOINTS_TOPIC, WATERMARKS_TOPIC, rejects_topic
-from exchange.settings import PrincipalSettings
+from exchange.settings import PrincipalSettings, QuotaSettings
 from exchange.topics import INBOX, TopicSpec, inbox
 
 SEALED = 4  # the level of what never leaves its department: no topic holds it
@@ -28,10 +29,11 @@ READ_ONCE = "exchange.read"  # the group's name of those who read a topic outsid
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The topics, and each allowance with what implies it."""
+    """The topics, and each allowance with what implies it; `quotas` by user and kind (see exchange.kafka.quotas)."""
 
     topics: Sequence[TopicSpec]
     acls: Mapping[Acl, str]
+    quotas: Mapping[tuple[str, str], float]
 
 
 def plan(
@@ -39,6 +41,7 @@ def plan(
     specs: Sequence[TopicSpec],
     inboxes: Collection[str],
     names: PrincipalSettings,
+    quotas: QuotaSettings,
     group: str,
     now: datetime,
 ) -> Plan:
@@ -65,7 +68,7 @@ def plan(
             why = f"agreement {agreement.id} gives {agreement.consumer} all of {terms.contract}"
             acls[Acl(reader, "read", "topic", _topic(terms))] = why
             acls[Acl(reader, "read", "group", f"{agreement.consumer}.", prefixed=True)] = why
-    return Plan(specs, acls)
+    return Plan(specs, acls, _quotas(acls, names, quotas))
 
 
 def whole_topic(bundle: Bundle, terms: Terms, now: datetime) -> Iterator[Agreement]:
@@ -122,6 +125,22 @@ def _of_inbox(terms: Terms, names: PrincipalSettings) -> Iterator[Acl]:
     yield Acl(
         names.producer.format(department=terms.owner), "write", "transactional_id", f"{terms.owner}.", prefixed=True
     )
+
+
+def _quotas(acls: Iterable[Acl], names: PrincipalSettings, quotas: QuotaSettings) -> dict[tuple[str, str], float]:
+    """The departments' own programs, who are not ours to trust with the whole bus, have a bound each."""
+    limits = {"write": (names.producer, WRITTEN, quotas.written), "read": (names.reader, READ, quotas.read)}
+    found = {}
+    for acl in acls:
+        form, key, rate = limits[acl.operation]
+        if rate is not None and re.fullmatch(re.escape(form).replace(r"\{department\}", "[a-z0-9_]+"), acl.principal):
+            found[user_of(acl.principal), key] = float(rate)
+    return found
+
+
+def user_of(principal: str) -> str:
+    """The user's name in a principal `User:<name>`."""
+    return principal.removeprefix("User:")
 
 
 def _topic(terms: Terms) -> str:

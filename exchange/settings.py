@@ -64,6 +64,13 @@ class PrincipalSettings(Part):
         return own | {self.materialise, self.gateway}
 
 
+class QuotaSettings(Part):
+    """[broker.quotas] bytes a second, at each broker, of a department's own programs; unset: none is looked at."""
+
+    written: int | None = Field(default=None, ge=1)  # into inboxes, by a producer
+    read: int | None = Field(default=None, ge=1)  # of whole topics, by a reader
+
+
 class BrokerSettings(Part):
     """[broker] where the topics are."""
 
@@ -76,6 +83,7 @@ class BrokerSettings(Part):
     properties: dict[str, str | int | float | bool] = {}  # handed to librdkafka: TLS, SASL
     inboxes: list[str] = []  # datasets (<department>.<dataset>) into whose inbox a department's own programs write
     principals: PrincipalSettings = PrincipalSettings()
+    quotas: QuotaSettings = QuotaSettings()
 
 
 class StoreSettings(Part):

@@ -49,6 +49,7 @@ ONLY_USER = {
     "fastavro": {"exchange.contracts"},
     "avro": {"exchange.contracts"},
     "confluent_kafka": {"exchange.kafka"},
+    "kafka": {"exchange.kafka"},
     "cedarpy": {"exchange.decisions"},
     "pysqlite3": {"exchange.sqlite"},
 }

@@ -36,7 +36,7 @@ from exchange.principals import Plan, plan, surplus, whole_topic
 from exchange.publish import CursorFile, Layout, Publishing
 from exchange.records import CHECKPOINTS_TOPIC, Message
 from exchange.registry import StoreRegistry
-from exchange.settings import PrincipalSettings, Settings
+from exchange.settings import PrincipalSettings, QuotaSettings, Settings
 from exchange.store import Store
 from exchange.topics import TopicSpec
 from exchange.wiring import key_maker, open_store
@@ -64,7 +64,7 @@ approved_by = "Data office, decision 2026-041"
 def planned(bundle: Bundle, *inboxes: str) -> Plan:
     specs = [TopicSpec(f"{terms.contract}.v{terms.major}") for terms in bundle.terms.values()]
     specs += [Layout().inbox(name) for name in inboxes]
-    return plan(bundle, specs, inboxes, NAMES, "exchange.materialise", NOW)
+    return plan(bundle, specs, inboxes, NAMES, QuotaSettings(written=9, read=5), "exchange.materialise", NOW)
 
 
 # --- what is implied --------------------------------------------------------------------------------------------------
@@ -168,6 +168,14 @@ def test_contract_topics_are_written_by_their_owners_connector_and_the_gateway_a
     }
     assert {acl.operation for acl in found.acls} == {"read", "write"}
     assert "civil.person.inbox" in [spec.name for spec in found.topics]
+
+
+def test_programs_of_departments_are_bounded_and_no_part_of_the_exchange(tmp_path: Path) -> None:
+    found = planned(small(tmp_path, granted()), "transport.vehicle")
+    assert found.quotas == {
+        ("transport-producer", "producer_byte_rate"): 9.0,
+        ("tax-reader", "consumer_byte_rate"): 5.0,
+    }
 
 
 def test_what_nothing_implies_is_surplus_and_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
@@ -336,7 +344,7 @@ def test_each_may_do_what_the_policies_imply_and_no_more(secured: Secured, tmp_p
     city = City(
         tmp_path,
         f'[broker]\nurl = "kafka://{secured.servers}"\npartitions = 2\ninboxes = ["transport.vehicle"]\n'
-        f"[broker.properties]\n{properties}",
+        f"[broker.properties]\n{properties}[broker.quotas]\nwritten = 100_000\nread = 200_000\n",
     )
     city.command("policy", "apply")
 
@@ -349,6 +357,18 @@ def test_each_may_do_what_the_policies_imply_and_no_more(secured: Secured, tmp_p
         assert admin.access().acls() == set()
     assert "the cluster is as planned" in city.command("broker", "apply", "--yes")
     assert "the cluster is as planned" in city.command("broker", "check")
+    with secured.broker("admin") as admin:
+        assert admin.quotas().standing() == {
+            "transport-producer": {"producer_byte_rate": 100_000.0},
+            "social-reader": {"consumer_byte_rate": 200_000.0},
+        }
+        admin.quotas().set(
+            {("transport-producer", "producer_byte_rate"): 5.0, ("civil-producer", "producer_byte_rate"): 7.0}
+        )
+    told = city.command("broker", "apply", "--yes", expect=1)
+    assert "transport-producer" not in told, "it is as planned again"
+    assert "quota producer_byte_rate of civil-producer is 7, planned not set" in told
+    city.command("broker", "apply", "--yes", "--delete")
 
     secured.add(
         "transport-connector", "transport-producer", "civil-producer", "social-reader", "exchange-materialise",

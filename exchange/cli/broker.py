@@ -18,8 +18,8 @@ from exchange.contracts import load_catalogue
 from exchange.errors import NotFound, SettingWrong
 from exchange.kafka import KafkaBroker
 from exchange.kafka.access import Access, Acl
-from exchange.principals import Plan, plan, surplus
-from exchange.settings import Settings
+from exchange.principals import Plan, plan, surplus, user_of
+from exchange.settings import QuotaSettings, Settings
 from exchange.topics import TopicSpec
 from exchange.wiring import open_broker, open_store
 
@@ -34,9 +34,10 @@ class Difference:
     other: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)  # topic: setting: (found, planned)
     ungranted: list[Acl] = field(default_factory=list)
     surplus: list[Acl] = field(default_factory=list)
+    quotas: dict[tuple[str, str], tuple[float | None, float | None]] = field(default_factory=dict)  # (found, planned)
 
     def __bool__(self) -> bool:
-        return bool(self.missing or self.other or self.ungranted or self.surplus)
+        return bool(self.missing or self.other or self.ungranted or self.surplus or self.quotas)
 
     def document(self) -> dict[str, Any]:
         return {
@@ -47,6 +48,10 @@ class Difference:
             },
             "access_missing": [acl._asdict() for acl in self.ungranted],
             "access_surplus": [acl._asdict() for acl in self.surplus],
+            "quotas_other": [
+                {"user": user, "quota": key, "found": found, "planned": planned}
+                for (user, key), (found, planned) in self.quotas.items()
+            ],
         }
 
 
@@ -63,14 +68,16 @@ def plan_command(config: Config = CONFIG, json: Json = False) -> None:
         say(f"topic {spec.name}: {spec.partitions} partitions, {spec.replication} copies, {kept}")
     for acl, why in sorted(planned.acls.items()):
         say(f"{acl}  ({why})")
+    for (user, key), rate in sorted(planned.quotas.items()):
+        say(f"quota {key} of {user}: {rate:,.0f}")
 
 
 @app.command()
 def check(config: Config = CONFIG, json: Json = False) -> None:
     """Say what of the cluster differs from the plan. Exits with 1 if anything does."""
     settings = load(config)
-    with _cluster(settings) as (_, access, planned, bundle):
-        found = _compared(access, planned, settings, bundle)
+    with _cluster(settings) as (broker, access, planned, bundle):
+        found = _compared(broker, access, planned, settings, bundle)
     _tell(found, json)
     if found:
         raise typer.Exit(1)
@@ -90,12 +97,12 @@ def apply_command(
     """
     settings = load(config)
     with _cluster(settings) as (broker, access, planned, bundle):
-        found = _compared(access, planned, settings, bundle)
+        found = _compared(broker, access, planned, settings, bundle)
         if yes and found:
             details = {"granted": len(found.ungranted), "revoked": len(found.surplus) if delete else 0}
             note(settings, "broker apply", bundle=bundle.version, details=details)
             _make(broker, access, found, delete=delete)
-            found = _compared(access, planned, settings, bundle)
+            found = _compared(broker, access, planned, settings, bundle)
     _tell(found, json)
     if found:
         raise typer.Exit(1)
@@ -111,10 +118,14 @@ def _make(broker: KafkaBroker, access: Access, found: Difference, *, delete: boo
         changed = {name: planned for name, (_, planned) in settings.items() if name != "partitions"}
         if changed:
             access.configure(topic, changed)
+    # Bounds come before access, and none is lifted unless told.
+    changed_quotas = {each: planned for each, (_, planned) in found.quotas.items() if planned is not None or delete}
+    if changed_quotas:
+        broker.quotas().set(changed_quotas)
     access.grant(found.ungranted)
 
 
-def _compared(access: Access, planned: Plan, settings: Settings, bundle: Bundle) -> Difference:
+def _compared(broker: KafkaBroker, access: Access, planned: Plan, settings: Settings, bundle: Bundle) -> Difference:
     standing = access.acls()
     wrong = access.wrong(planned.topics)
     departments = {terms.owner for terms in bundle.terms.values()} | {one.department for one in bundle.clients.values()}
@@ -123,7 +134,28 @@ def _compared(access: Access, planned: Plan, settings: Settings, bundle: Bundle)
         {name: settings for name, settings in wrong.items() if settings},
         sorted(planned.acls.keys() - standing),
         surplus(standing, planned, settings.broker.principals, departments),
+        _other_quotas(broker, planned, settings, departments),
     )
+
+
+def _other_quotas(
+    broker: KafkaBroker, planned: Plan, settings: Settings, departments: set[str]
+) -> dict[tuple[str, str], tuple[float | None, float | None]]:
+    """Where the bounds of the departments' programs are not as planned; not looked at where none is in the settings."""
+    if settings.broker.quotas == QuotaSettings():
+        return {}
+    ours = {user_of(principal) for principal in settings.broker.principals.of(departments)}
+    standing = {
+        (user, key): rate
+        for user, rates in broker.quotas().standing().items()
+        if user in ours
+        for key, rate in rates.items()
+    }
+    return {
+        each: (standing.get(each), planned.quotas.get(each))
+        for each in sorted(standing.keys() | planned.quotas.keys())
+        if standing.get(each) != planned.quotas.get(each)
+    }
 
 
 def _planned(settings: Settings, bundle: Bundle) -> Plan:
@@ -138,6 +170,7 @@ def _planned(settings: Settings, bundle: Bundle) -> Plan:
         topics(settings, served),
         settings.broker.inboxes,
         settings.broker.principals,
+        settings.broker.quotas,
         settings.materialise.group,
         system_clock(),
     )
@@ -172,6 +205,10 @@ def _document(planned: Plan) -> Mapping[str, Any]:
             for spec in planned.topics
         ],
         "access": [{**acl._asdict(), "why": why} for acl, why in sorted(planned.acls.items())],
+        "quotas": [
+            {"user": user, "quota": key, "bytes_per_second": rate}
+            for (user, key), rate in sorted(planned.quotas.items())
+        ],
     }  # fmt: skip
 
 
@@ -188,5 +225,11 @@ def _tell(found: Difference, json: bool) -> None:
         say(f"missing: {acl}")
     for acl in found.surplus:
         say(f"surplus: {acl}")
+    for (user, key), (stands_at, planned_at) in found.quotas.items():
+        say(f"other:   quota {key} of {user} is {_rate(stands_at)}, planned {_rate(planned_at)}")
     if not found:
         say("the cluster is as planned")
+
+
+def _rate(rate: float | None) -> str:
+    return "not set" if rate is None else f"{rate:,.0f}"

@@ -5,6 +5,7 @@ In reading order:
     client        configurations, and what Kafka's errors mean here
     admin         topics made and described
     access        who may do what, and how topics are configured
+    quotas        how much a user may write and read
     partitioner   which partition a key belongs to, as Kafka's own clients have it
     publisher     the Publisher
     feed          the Feed: one member of a consumer group
@@ -15,6 +16,7 @@ In reading order:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from exchange.errors import TopicChanged
 from exchange.kafka.access import Access
@@ -25,6 +27,9 @@ from exchange.kafka.publisher import KafkaPublisher
 from exchange.kafka.reading import read_topic
 from exchange.records import Delivery
 from exchange.topics import Assignments, TopicSpec, TopicState
+
+if TYPE_CHECKING:
+    from exchange.kafka.quotas import Quotas
 
 __all__ = ["KafkaBroker", "KafkaFeed", "KafkaPublisher"]
 
@@ -72,6 +77,12 @@ class KafkaBroker:
     def access(self) -> Access:
         """Who may do what on the cluster."""
         return Access(self._admin)
+
+    def quotas(self) -> Quotas:
+        """How much its users may write and read."""
+        from exchange.kafka.quotas import Quotas  # here: no other process loads a second client
+
+        return Quotas(self._client.servers, self._client.properties)
 
     def tidy(self) -> None:
         """See Broker: Kafka compacts by itself."""

@@ -28,6 +28,8 @@ from exchange.topics import TopicSpec
 
 Resource = Literal["topic", "group", "transactional_id", "cluster"]
 
+WRITTEN, READ = "producer_byte_rate", "consumer_byte_rate"  # Kafka's names of its two quotas of bytes a second
+
 _RESOURCES: Mapping[Resource, Any] = {
     "topic": ResourceType.TOPIC,
     "group": ResourceType.GROUP,

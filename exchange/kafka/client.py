@@ -85,12 +85,12 @@ class Client:
         if forbidden:
             raise SettingWrong(f"broker.properties: {', '.join(forbidden)} cannot be set, what it decides is promised")
         self.servers = servers
-        self._properties = dict(properties)
+        self.properties = dict(properties)
 
     @property
     def delivery_seconds(self) -> float:
         """How long a message may wait for its acknowledgement."""
-        return float(self._properties.get("message.timeout.ms", DELIVERY_MS)) / 1000
+        return float(self.properties.get("message.timeout.ms", DELIVERY_MS)) / 1000
 
     def admin(self, on_error: Callable[[KafkaError], None]) -> dict[str, Any]:
         """The configuration of an AdminClient."""
@@ -108,7 +108,7 @@ class Client:
     def _configuration(
         self, kind: Mapping[str, Any], on_error: Callable[[KafkaError], None], without: frozenset[str]
     ) -> dict[str, Any]:
-        properties = {name: value for name, value in self._properties.items() if name not in without}
+        properties = {name: value for name, value in self.properties.items() if name not in without}
         servers = {"bootstrap.servers": self.servers, "error_cb": on_error, "logger": log}
         return {**_COMMON, **kind, **properties, **servers}
 
