@@ -5,6 +5,7 @@ UV_VERSION := 0.13.9
 UV := .uv/bin/uv
 RUN := .venv/bin/
 ARGS ?=
+NODE_CLIENTS := tests/clients/node/node_modules/.installed
 
 export UV_PYTHON_DOWNLOADS := never
 # Compiled once, when they are installed: a process that may not write beside its libraries would compile them at each start.
@@ -18,7 +19,7 @@ demo: .venv/.locked  ## a city on this machine: publish, materialise, disclose, 
 test: .venv/.locked  ## everything that needs no service, in under five minutes
 	$(RUN)pytest $(ARGS)
 
-test-services: .venv/.locked  ## the suites against real Apache Kafka and PostgreSQL, and the slow ones
+test-services: .venv/.locked $(NODE_CLIENTS)  ## the suites against real Apache Kafka and PostgreSQL, and the slow ones
 	@eval "$$($(RUN)python deploy/local/services.py start --env)" && \
 		EXCHANGE_TEST_REQUIRED=1 $(RUN)pytest -m "services or slow" --durations=10 $(ARGS); status=$$?; \
 		$(RUN)python deploy/local/services.py stop; exit $$status
@@ -61,10 +62,15 @@ services-stop: .venv/.locked
 	@$(RUN)python deploy/local/services.py stop
 
 clean:
-	rm -rf .venv .uv .services .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .uv .services tests/clients/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/.locked: uv.lock pyproject.toml $(UV)
 	$(UV) sync --quiet --locked --python $(PYTHON)
+	@touch $@
+
+# The registry's clients for Node, which a test runs. Nothing of them is built or run while they are installed.
+$(NODE_CLIENTS): tests/clients/node/package-lock.json
+	cd tests/clients/node && npm ci --quiet --ignore-scripts --omit=optional --no-audit --no-fund
 	@touch $@
 
 $(UV):

@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx2
 import pytest
-from joserfc.jwk import OKPKey
 
 from exchange.errors import IssuerUnavailable, SettingWrong
 from exchange.settings import Settings
@@ -26,28 +25,18 @@ from gateway.basic import (
     WrongSecret,
     authorization,
 )
-from gateway.issuer import DevClient, DevIssuer, SigningKey, UsedAssertions, hash_secret
 from gateway.parts import _Issuers
 from gateway.problems import Busy
 from gateway.tokens import TokenRefused, Tokens
 from tests.support.gateway import City
-from tests.support.tokens import ISSUER, StandingClock, claims, ec, sign
+from tests.support.registry_site import SECRET, built_in
+from tests.support.tokens import StandingClock, claims, ec, sign
 
 pytestmark = pytest.mark.anyio
-
-SECRET = "geheim: 密 & 100 %"
 
 
 def header(client_id: str = "civil-push", secret: str = SECRET) -> bytes:
     return b"Basic " + b64encode(f"{client_id}:{secret}".encode())
-
-
-def built_in(folder: Path, clock: StandingClock) -> DevIssuer:
-    clients = {
-        name: DevClient(name, secret=bytes.fromhex(hash_secret(SECRET)[7:])) for name in ("civil-push", "tax-desk")
-    }
-    key = SigningKey(OKPKey.generate_key("Ed25519").as_pem(private=True))
-    return DevIssuer(ISSUER, "http://127.0.0.1", "exchange", key, clients, UsedAssertions(folder / "u.db"), 600, clock)
 
 
 @pytest.fixture
