@@ -6,6 +6,7 @@ import io
 import json
 import re
 import time
+import tracemalloc
 from typing import Any
 
 import avro.schema
@@ -239,8 +240,32 @@ def test_the_longest_chain_and_the_largest_wheels_take_no_time() -> None:
     text = json.dumps(chain(1_600))
     assert misreads(read(text).type, read(text).type) == []
     with pytest.raises(ContractRefused, match="too large"):
-        why(wheel(399), wheel(400))
+        why(wheel(599), wheel(600))
+    unions = [{"type": "record", "name": "X", "namespace": f"n{n}", "fields": []} for n in range(500)]
+    assert why(unions, unions) == []
     assert time.process_time() - began < 20  # half a second; by recursion, or pair after pair, it would not end
+
+
+def test_a_default_that_could_be_of_many_branches_is_not_tried_for_ever() -> None:
+    """Each level could be a record of any name before it: more ways than there is time."""
+    branches: list[Any] = [
+        {"type": "record", "name": f"B{n}", "fields": [field("n", ["null", *(f"B{one}" for one in range(n))])]}
+        for n in range(40)
+    ]
+    default: Any = 1
+    for _ in range(35):
+        default = {"n": default}
+    top = record(field("d", [f"B{n}" for n in range(40)], default=default))
+    with pytest.raises(ContractRefused, match="checks"):
+        read(json.dumps([*branches, top]))
+
+
+def test_the_paths_of_a_cycle_do_not_fill_the_memory() -> None:
+    reader, writer = (read(json.dumps(wheel(size))).type for size in (60, 61))
+    tracemalloc.start()
+    assert misreads(reader, writer) == []
+    assert tracemalloc.get_traced_memory()[1] < 10 << 20  # 2 MiB; as texts they took 34
+    tracemalloc.stop()
 
 
 def test_a_reference_brings_names() -> None:

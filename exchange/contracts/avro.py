@@ -23,6 +23,7 @@ MAX_JSON_DEPTH = 100
 MAX_JSON_VALUES = 100_000
 MAX_TYPES = 5_000  # written in one schema, primitive ones included
 MAX_FIXED = 1 << 20
+MAX_CHECKS = 200_000  # of parts of defaults: which branch of a union one is of is a question with many answers
 
 PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 NAMED = frozenset({"record", "enum", "fixed"})
@@ -64,7 +65,7 @@ class Type:
     precision: int = 0
     scale: int = 0
     size: int = 0
-    symbols: tuple[str, ...] = ()
+    symbols: frozenset[str] = frozenset()
     default: str | None = None  # an enum's
     fields: list[Member] = field(default_factory=list)
     branches: list[Type] = field(default_factory=list)  # of a union; the one of an array or a map
@@ -152,6 +153,7 @@ class _Reader:
     def __init__(self, names: dict[str, Type]) -> None:
         self._names = names
         self._count = 0
+        self._checks = 0
 
     def top(self, schema: Any) -> Type:
         return self._type(schema, "", "", 1)
@@ -240,9 +242,41 @@ class _Reader:
                 raise _refused(where, "the type is missing")
             aliases = _texts(each.get("aliases", []), where, "aliases")
             type_ = self._type(each["type"], where, namespace, depth + 1)
-            if "default" in each and not _fits(each["default"], type_):
+            if "default" in each and not self._fits(each["default"], type_):
                 raise _refused(where, "the default does not fit the type")
             made.fields.append(Member(name, tuple(aliases), type_, "default" in each))
+
+    def _fits(self, form: Any, type_: Type) -> bool:
+        """Whether a default's JSON form is one of this type (Avro 1.12, Schema Record); in a union, of any branch."""
+        self._checks += 1
+        if self._checks > MAX_CHECKS:
+            raise _refused("", f"defaults that take more than {MAX_CHECKS} checks")
+        match type_.kind:
+            case "null":
+                return form is None
+            case "boolean":
+                return isinstance(form, bool)
+            case "int" | "long":
+                bound = _RANGES[type_.kind]
+                return type(form) is int and -bound <= form < bound
+            case "float" | "double":
+                return isinstance(form, int | float) and not isinstance(form, bool)
+            case "string":
+                return isinstance(form, str)
+            case "bytes" | "fixed":
+                told = isinstance(form, str) and all(ord(one) < 256 for one in form)
+                return told and (type_.kind == "bytes" or len(form) == type_.size)
+            case "enum":
+                return isinstance(form, str) and form in type_.symbols
+            case "array":
+                return isinstance(form, list) and all(self._fits(one, type_.branches[0]) for one in form)
+            case "map":
+                return isinstance(form, dict) and all(self._fits(one, type_.branches[0]) for one in form.values())
+            case "union":
+                return any(self._fits(form, branch) for branch in type_.branches)
+        return isinstance(form, dict) and all(
+            self._fits(form[one.name], one.type) if one.name in form else one.has_default for one in type_.fields
+        )
 
 
 def _refused(path: str, reason: str) -> ContractRefused:
@@ -277,7 +311,7 @@ def _symbols(made: Type, schema: dict[str, Any], path: str) -> None:
     default = schema.get("default")
     if default is not None and default not in symbols:
         raise _refused(path, "the enum's default is none of its symbols")
-    made.symbols, made.default = tuple(symbols), default
+    made.symbols, made.default = frozenset(symbols), default
 
 
 def _logical(made: Type, schema: dict[str, Any]) -> Type:
@@ -294,36 +328,6 @@ def _logical(made: Type, schema: dict[str, Any]) -> Type:
     ):
         made.logical = word
     return made
-
-
-def _fits(form: Any, type_: Type) -> bool:
-    """Whether a default's JSON form is one of this type (Avro 1.12, Schema Record); in a union, of any branch."""
-    match type_.kind:
-        case "null":
-            return form is None
-        case "boolean":
-            return isinstance(form, bool)
-        case "int" | "long":
-            bound = _RANGES[type_.kind]
-            return type(form) is int and -bound <= form < bound
-        case "float" | "double":
-            return isinstance(form, int | float) and not isinstance(form, bool)
-        case "string":
-            return isinstance(form, str)
-        case "bytes" | "fixed":
-            told = isinstance(form, str) and all(ord(one) < 256 for one in form)
-            return told and (type_.kind == "bytes" or len(form) == type_.size)
-        case "enum":
-            return form in type_.symbols
-        case "array":
-            return isinstance(form, list) and all(_fits(one, type_.branches[0]) for one in form)
-        case "map":
-            return isinstance(form, dict) and all(_fits(one, type_.branches[0]) for one in form.values())
-        case "union":
-            return any(_fits(form, branch) for branch in type_.branches)
-    return isinstance(form, dict) and all(
-        _fits(form[one.name], one.type) if one.name in form else one.has_default for one in type_.fields
-    )
 
 
 def _normal(schema: Any, namespace: str) -> Any:

@@ -9,11 +9,12 @@ list and not by recursion: no schema can make it slow or deep. tests/test_resolu
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from exchange.contracts.avro import NAMED, Member, Type
 from exchange.errors import ContractRefused
 
-MAX_PAIRS = 100_000  # of types that are compared for one verdict: a second or two
+MAX_PAIRS = 300_000  # of types that are compared for one verdict: a second or two
 MAX_REASONS = 20
 
 # The promotions of Avro 1.12, Schema Resolution: what was written -> what may read it.
@@ -25,8 +26,12 @@ _WIDER = {
     "bytes": ("string",),
 }
 
+MAX_PATH = 20  # steps of a path that are told
+
 Reason = str
-Pair = tuple[Type, Type, str]
+# Where a pair was met: the step, behind the steps before it. As texts, the paths of a cycle would fill the memory.
+Path = tuple[Any, str] | None
+Pair = tuple[Type, Type, Path]
 
 
 class Pairs:
@@ -37,9 +42,9 @@ class Pairs:
     def __init__(self, left: int = MAX_PAIRS) -> None:
         self.left = left
 
-    def spend(self) -> None:
-        """Raises ContractRefused when nothing is left."""
-        self.left -= 1
+    def spend(self, reader: Type) -> None:
+        """For one pair; a union's branches are looked through. Raises ContractRefused when nothing is left."""
+        self.left -= 1 + len(reader.branches) // 32
         if self.left < 0:
             raise ContractRefused("too large to be compared: too many pairs of types meet")
 
@@ -52,14 +57,14 @@ def misreads(reader: Type, writer: Type, pairs: Pairs | None = None) -> list[Rea
     """
     pairs = pairs or Pairs()
     reasons: list[Reason] = []
-    waiting: list[Pair] = [(reader, writer, "")]
+    waiting: list[Pair] = [(reader, writer, None)]
     seen: set[tuple[int, int]] = set()
     while waiting and len(reasons) < MAX_REASONS:
         now, then, path = waiting.pop()
+        pairs.spend(now)
         if (id(now), id(then)) in seen:
             continue
         seen.add((id(now), id(then)))
-        pairs.spend()
         for found in _meet(now, then, path):
             if isinstance(found, str):
                 reasons.append(found)
@@ -68,7 +73,7 @@ def misreads(reader: Type, writer: Type, pairs: Pairs | None = None) -> list[Rea
     return reasons
 
 
-def _meet(reader: Type, writer: Type, path: str) -> Iterator[Reason | Pair]:
+def _meet(reader: Type, writer: Type, path: Path) -> Iterator[Reason | Pair]:
     """What stands against this pair, and which other pairs meet if these do."""
     if writer.kind == "union":
         for branch in writer.branches:
@@ -87,11 +92,11 @@ def _meet(reader: Type, writer: Type, path: str) -> Iterator[Reason | Pair]:
     elif reader.kind == "record":
         yield from _fields(reader, writer, path)
     elif reader.kind in ("array", "map"):
-        yield reader.branches[0], writer.branches[0], path + ("[]" if reader.kind == "array" else "{}")
+        yield reader.branches[0], writer.branches[0], (path, "[]" if reader.kind == "array" else "{}")
     elif reader.kind == "fixed" and reader.size != writer.size:
         yield _told("FIXED_SIZE_MISMATCH", path, f"{writer.size} bytes were written, {reader.size} are read")
     elif reader.kind == "enum" and reader.default is None:
-        gone = sorted(set(writer.symbols).difference(reader.symbols))
+        gone = sorted(writer.symbols.difference(reader.symbols))
         if gone:
             yield _told("MISSING_ENUM_SYMBOLS", path, f"{', '.join(gone[:5])} may have been written")
 
@@ -129,13 +134,13 @@ def _logical_fault(reader: Type, writer: Type) -> str | None:
     return None
 
 
-def _fields(reader: Type, writer: Type, path: str) -> Iterator[Reason | Pair]:
+def _fields(reader: Type, writer: Type, path: Path) -> Iterator[Reason | Pair]:
     """A field is found by its present name, then by its aliases; one that is found in no way has a default."""
     written = {one.name: one for one in writer.fields}
     taken = {one.name for one in reader.fields}
     claimed: set[str] = set()
     for member in reader.fields:
-        where = f"{path}.{member.name}" if path else member.name
+        where = (path, f".{member.name}")
         sources = _sources(member, written, taken)
         if claimed.intersection(one.name for one in sources):
             yield _told("TYPE_MISMATCH", where, "an alias stands for two fields")
@@ -156,5 +161,10 @@ def _word(type_: Type) -> str:
     return type_.logical or type_.name or type_.kind
 
 
-def _told(word: str, path: str, reason: str) -> Reason:
-    return f"{word} at {path or 'the top'}: {reason}"
+def _told(word: str, path: Path, reason: str) -> Reason:
+    steps: list[str] = []
+    while path is not None and len(steps) < MAX_PATH:
+        path, step = path
+        steps.append(step)
+    before = "" if path is None else "..."
+    return f"{word} at {before + ''.join(reversed(steps)).lstrip('.') or 'the top'}: {reason}"
