@@ -62,7 +62,7 @@ def _measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any],
         found.append(facets.on_sqlite(folder, options.records, options.rounds, _tell))
     if "connect" in options.parts:
         _tell("the same rows by Kafka Connect, Kafka + PostgreSQL")
-        found.append(connect.beside_ours(folder / "connect", kafka, postgres, options.records, options.rounds, _tell))
+        found += connect.beside_ours(folder / "connect", kafka, postgres, options.records, options.rounds, _tell)
     if "memory" in options.parts:
         _tell("memory of a materialiser, Kafka + PostgreSQL")
         found.append(members.of_memory(kafka, postgres, options.many, _tell))

@@ -1,5 +1,8 @@
 """Topic -> rows in PostgreSQL by Kafka Connect's own runtime with Debezium's JDBC sink, beside ours.
 
+Like against like: one materialiser against one task, and two, each a process of its own and both of one consumer group,
+against two tasks, which are threads of one process. All four in turn.
+
 Connect's part is the easier one: its topic holds the rows that came out of ours, ready, one JSON document each, whose
 schema it is given beforehand; it checks nothing, decides nothing and remembers nothing but offsets. Its time runs from
 the first rows that are seen in the table, so neither the start of its virtual machine nor its first batch counts (but
@@ -12,12 +15,12 @@ import json
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -29,6 +32,8 @@ from sqlalchemy.dialects import postgresql
 from bench.databases import fresh_database
 from bench.materialising import PARTITIONS, contract_of_this_run, delete_topic, filled, materialised
 from bench.measuring import CannotMeasure, Measurement, Round, Side, cpu_seconds, interleaved
+from bench.members import figures, run
+from bench.views import free_port
 from exchange.clock import system_clock
 from exchange.kafka import KafkaBroker
 from exchange.store import Store, tables
@@ -40,7 +45,7 @@ POM = HERE / "java" / "pom.xml"
 RESOLVE = HERE.parent / "deploy" / "local" / "jars.py"
 JARS = HERE.parent / ".services" / "connect-jars"
 HEAP = "1g"
-TASKS = 2  # readers and writers of their own; ours has one reader and one writer
+MEMBERS = {1: "one", 2: "two"}  # materialisers, or tasks: each reads and writes by itself
 PATIENCE = 120.0  # seconds, for Connect to start and to finish
 Row = tuple[Any, ...]
 
@@ -83,7 +88,7 @@ consumer.override.max.poll.records=5000
 
 def beside_ours(
     folder: Path, kafka: str, postgres: str, count: int, rounds: int, tell: Callable[[str], None]
-) -> Measurement:
+) -> list[Measurement]:
     """Ours against Kafka Connect. Raises CannotMeasure if Connect cannot be had or does not write the same rows."""
     java, jars = _java(), _jars()
     said = contract_of_this_run()
@@ -91,20 +96,27 @@ def beside_ours(
     rows: list[Row] = []
     broker = KafkaBroker(kafka)
 
-    def ours() -> Round:
+    def look(url: str) -> None:
+        if not rows:
+            rows[:] = _standing(url)
+            _fill(broker, kafka, topic, rows)
+        elif _standing(url) != rows:
+            raise CannotMeasure("ours has written other rows than before")
+
+    def ours(members: int) -> Round:
+        if members > 1:
+            return figures(run(kafka, postgres, said, count, members, look), count)
         with fresh_database(postgres) as url:
             found = materialised(broker, url, said, count)
-            if not rows:
-                rows[:] = _standing(url)
-                _fill(broker, kafka, topic, rows)
+            look(url)
             return found
 
-    def theirs() -> Round:
+    def theirs(tasks: int) -> Round:
         with fresh_database(postgres) as url:
             store = Store(open_engine(url), system_clock)
             store.migrate()
             store.close()
-            with _connect(java, jars, folder, kafka, url, topic) as process:
+            with _connect(java, jars, folder, kafka, url, topic, tasks) as process:
                 found = _until_all_stand(url, len(rows), process, folder)
             if _standing(url) != rows:
                 raise CannotMeasure("Kafka Connect has written other rows")
@@ -112,12 +124,28 @@ def beside_ours(
 
     with closing(broker), filled(broker, said, count, tell):
         try:
-            measured = interleaved([Side("exchange", ours), Side("connect", theirs)], rounds, tell)
+            measured = interleaved(
+                [
+                    Side(f"{side} {name}", partial(measure, number))
+                    for number, name in MEMBERS.items()
+                    for side, measure in (("exchange", ours), ("connect", theirs))
+                ],
+                rounds,
+                tell,
+            )
         finally:
             delete_topic(kafka, said.topic)
             delete_topic(kafka, topic)
     facts = {"messages": count, "rows": len(rows), "same_rows": True}
-    return Measurement("topic -> durable facet; Kafka Connect with Debezium's JDBC sink", "records/s", measured, facts)
+    return [
+        Measurement(
+            f"topic -> durable facet, {name} against {name}; Kafka Connect with Debezium's JDBC sink",
+            "records/s",
+            {side: measured[f"{side} {name}"] for side in ("exchange", "connect")},
+            facts,
+        )
+        for name in MEMBERS.values()
+    ]
 
 
 def _standing(url: str) -> list[Row]:
@@ -172,18 +200,18 @@ def _until_all_stand(url: str, count: int, process: subprocess.Popen[bytes], fol
 
 @contextmanager
 def _connect(
-    java: str, jars: Path, folder: Path, kafka: str, url: str, topic: str
+    java: str, jars: Path, folder: Path, kafka: str, url: str, topic: str, tasks: int
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Kafka Connect, standalone, with the sink; it is ended in the end."""
     place = folder / secrets.token_hex(4)
     place.mkdir(parents=True)
     at = urlsplit(url)
     worker, sink = place / "worker.properties", place / "sink.properties"
-    worker.write_text(WORKER.format(kafka=kafka, port=_free_port(), folder=place, schema=_schema()))
+    worker.write_text(WORKER.format(kafka=kafka, port=free_port(), folder=place, schema=_schema()))
     sink.write_text(
         SINK.format(
             topic=topic,
-            tasks=TASKS,
+            tasks=tasks,
             host=at.hostname,
             port=at.port,
             database=at.path.lstrip("/"),
@@ -205,12 +233,6 @@ def _connect(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _java() -> str:

@@ -54,12 +54,12 @@ def of_processes(kafka: str, postgres: str, count: int, rounds: int, tell: Calla
     shares: list[float] = []
 
     def two() -> Round:
-        accounts = _run(kafka, postgres, said, count, 2)
+        accounts = run(kafka, postgres, said, count, 2)
         shares.append(min(account.messages for account in accounts) / count)
-        return _figures(accounts, count)
+        return figures(accounts, count)
 
     def one() -> Round:
-        return _figures(_run(kafka, postgres, said, count, 1), count)
+        return figures(run(kafka, postgres, said, count, 1), count)
 
     with _topic(kafka, said, count, tell):
         measured = interleaved([Side("two", two), Side("one", one)], rounds, tell)
@@ -73,7 +73,7 @@ def of_memory(kafka: str, postgres: str, count: int, tell: Callable[[str], None]
     """One process over many records: the memory that it holds, at WARM (or after half of fewer) and at most later."""
     said, warm = contract_of_this_run(), min(WARM, count // 2)
     with _topic(kafka, said, count, tell):
-        (account,) = _run(kafka, postgres, said, count, 1)
+        (account,) = run(kafka, postgres, said, count, 1)
     later = [resident for messages, resident in account.memory if messages >= warm]
     found = {"growth": max(later) / later[0], "MiB warm": later[0] / MIB, "MiB at most": max(later) / MIB}
     tell(f"  {shown(found)}")
@@ -104,7 +104,8 @@ class Account:
         self.used += time.process_time()
 
 
-def _figures(accounts: Sequence[Account], count: int) -> Round:
+def figures(accounts: Sequence[Account], count: int) -> Round:
+    """From the first message that one had in hand until the last was durable."""
     seconds = max(account.ended for account in accounts) - min(account.began for account in accounts)
     return {"records/s": count / seconds, "cpu us": sum(account.used for account in accounts) / count * 1e6}
 
@@ -122,8 +123,15 @@ def _topic(kafka: str, said: Contract, count: int, tell: Callable[[str], None]) 
             delete_topic(kafka, said.topic)
 
 
-def _run(kafka: str, postgres: str, said: Contract, count: int, members: int) -> list[Account]:
-    """So many members over the whole topic, into an empty store."""
+def run(
+    kafka: str,
+    postgres: str,
+    said: Contract,
+    count: int,
+    members: int,
+    look: Callable[[str], None] = lambda url: None,
+) -> list[Account]:
+    """So many members over the whole topic, into an empty store; `look` sees its URL before it goes."""
     context = multiprocessing.get_context("spawn")
     group, go = f"bench-{secrets.token_hex(4)}", context.Event()
     with fresh_database(postgres) as url:
@@ -144,6 +152,7 @@ def _run(kafka: str, postgres: str, said: Contract, count: int, members: int) ->
         accounts = [heard.recv() if heard.poll(PATIENCE) else Account() for heard, _ in pipes]
         for process in processes:
             process.join(PATIENCE)
+        look(url)
     if sum(account.messages for account in accounts) != count:
         raise CannotMeasure("a materialiser did not say what it had done")
     return accounts

@@ -1,12 +1,14 @@
 """How long from publishing a record until a view shows it, at a steady rate: Kafka, materialiser, PostgreSQL.
 
 A process publishes small batches at a steady pace, as connectors and pushes do, and waits for Kafka's acknowledgement
-of each; a materialiser runs in a process of its own. A record is visible when the transaction is committed that holds
-its effect and the reader's position, which is asked for every two milliseconds.
+of each, which is told too: where that takes long, Kafka or its disk was slow. A materialiser runs in a process of its
+own. A record is visible when the transaction is committed that holds its effect and the reader's position, which is
+asked for every two milliseconds.
 """
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import signal
 import statistics
@@ -71,12 +73,16 @@ def _round(kafka: str, postgres: str, rate: int, seconds: float) -> Round:
             reader.terminate()
             reader.join(PATIENCE)
             delete_topic(kafka, said.topic)
+    gc.unfreeze()
     times = sorted(watch.times)
     if not times:
         raise CannotMeasure("nothing became visible")
     return {
         "p99 ms": times[len(times) * 99 // 100] * 1e3,
         "p50 ms": statistics.median(times) * 1e3,
+        "max ms": times[-1] * 1e3,
+        "acknowledged p50 ms": statistics.median(watch.acknowledged) * 1e3,
+        "acknowledged p99 ms": sorted(watch.acknowledged)[len(watch.acknowledged) * 99 // 100] * 1e3,
         "records/s": published / (seconds + WARM),
     }
 
@@ -89,6 +95,8 @@ def _publish(broker: KafkaBroker, said: Contract, rate: int, seconds: float, wat
     with closing(broker.publisher()) as publisher:
         publisher.publish(said.topic, batches[0])  # connections, and the reader's assignment
         watch.until_read()
+        gc.collect()
+        gc.freeze()  # else what waits to be published is looked through while it is published
         began = time.monotonic()
         for number, batch in enumerate(batches[1:]):
             time.sleep(max(0.0, began + number * TICK - time.monotonic()))
@@ -105,6 +113,7 @@ class _Watch:
 
     def __init__(self, url: str, topic: str) -> None:
         self.times: list[float] = []
+        self.acknowledged: list[float] = []  # seconds until Kafka had answered, by batch
         self._url = url
         self._topic = topic
         self._expected: deque[tuple[float, int, int]] = deque()
@@ -114,6 +123,7 @@ class _Watch:
         self._thread.start()
 
     def expect(self, sent: float, places: list[tuple[int, int]]) -> None:
+        self.acknowledged.append(time.monotonic() - sent)
         self._expected.extend((sent, partition, offset) for partition, offset in places)
 
     def until_read(self) -> None:

@@ -90,10 +90,12 @@ def test_kafka_connect_writes_the_rows_that_ours_wrote(kafka_servers: str, postg
         "connect", *TINY, "--json", EXCHANGE_TEST_KAFKA=kafka_servers, EXCHANGE_TEST_POSTGRES=postgres_url
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    (measured,) = json.loads(done.stdout)["measurements"]
-    assert list(measured["sides"]) == ["exchange", "connect"]
-    assert measured["facts"]["same_rows"] is True
-    assert 0 < measured["facts"]["rows"] < measured["facts"]["messages"] == 1500
+    one, two = json.loads(done.stdout)["measurements"]
+    assert ("one against one" in one["name"], "two against two" in two["name"]) == (True, True)
+    for measured in (one, two):
+        assert list(measured["sides"]) == ["exchange", "connect"]
+        assert measured["facts"]["same_rows"] is True
+        assert 0 < measured["facts"]["rows"] < measured["facts"]["messages"] == 1500
 
 
 @pytest.mark.services

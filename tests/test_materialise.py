@@ -377,7 +377,10 @@ class Overtaken:
 
 
 @pytest.mark.anyio
-async def test_who_is_overtaken_while_it_stores_drops_what_it_gathered_beside_and_goes_on(bus: Bus) -> None:
+async def test_who_is_overtaken_while_it_stores_drops_what_it_gathered_beside_and_goes_on(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "LINGER", 0.0)  # the second message is not waited for before the first is stored
     bus.say(PERSON.topic, *(bus.message("civil.person", person(name=name), n) for n, name in ((1, "Li"), (2, "Wang"))))
     store = Gated(bus.store)
     broker = Overtaken(bus, store.gate)
@@ -447,6 +450,20 @@ def test_a_broker_that_is_away_is_waited_for(bus: Bus, broker: FakeBroker) -> No
     with Running(bus.materialiser()):
         broker.faults.down = False
         until(lambda: bus.store_facets() == 1)
+
+
+def test_what_comes_in_several_answers_is_stored_together(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the first few of what was sent at once would be stored alone, and the others wait for them."""
+    stored: list[int] = []
+    apply = bus.store.apply
+    monkeypatch.setattr(loop, "AT_ONCE", 1)  # of one poll
+    monkeypatch.setattr(loop, "LINGER", 0.5)
+    monkeypatch.setattr(
+        bus.store, "apply", lambda batches: stored.append(sum(len(each.facets) for each in batches)) or apply(batches)
+    )
+    bus.say(PERSON.topic, *[bus.message("civil.person", person(), number) for number in range(1, 6)])
+    read_to_end(bus)
+    assert stored == [5]
 
 
 def test_two_values_of_one_version_are_counted_and_the_order_rule_decides(bus: Bus) -> None:

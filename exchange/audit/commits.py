@@ -8,7 +8,7 @@ travels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -18,11 +18,10 @@ from exchange.audit.slots import Slot
 from exchange.audit.store import AuditStore, unavailable
 from exchange.audit.tables import groups
 from exchange.errors import Fenced
-from exchange.store.database import is_postgres, translated
+from exchange.store.database import driver, is_postgres, translated
 from exchange.store.prepared import byteas, checked
 
 if TYPE_CHECKING:
-    import psycopg
     from psycopg.pq.abc import PGconn
 
 # The slot's row is locked first: if another process holds the slot, `held` is empty and nothing is inserted.
@@ -62,7 +61,7 @@ class Commits:
         with unavailable(), translated():
             kept, self._kept = self._kept or self._connect(), None
             try:
-                _in_one_statement(_driver(kept).pgconn, slot, signed, lines)
+                _in_one_statement(driver(kept).pgconn, slot, signed, lines)
             except BaseException:
                 kept.invalidate()  # whatever is wrong with it, the next group gets another
                 kept.close()
@@ -79,16 +78,12 @@ class Commits:
         """A connection that knows the statement. Raises what the drivers raise."""
         found = self._store.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
-            checked(_driver(found).pgconn.prepare(_NAME, _COMMIT))
+            checked(driver(found).pgconn.prepare(_NAME, _COMMIT))
         except BaseException:
             found.invalidate()
             found.close()
             raise
         return found
-
-
-def _driver(connection: sa.Connection) -> psycopg.Connection[Any]:
-    return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
 
 
 def _in_one_statement(connection: PGconn, slot: Slot, signed: SignedGroup, lines: Sequence[Line]) -> None:

@@ -31,6 +31,7 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 AT_ONCE = 500  # deliveries of one poll: so few that what is made of them is still in the processor's cache
+LINGER = 0.002  # seconds: what was sent together comes in several answers, and one transaction costs as much as two
 RETRY_SECONDS = 0.25
 REGISTRY_RETRY_SECONDS = 1.0
 LAG_SECONDS = 1.0
@@ -159,13 +160,12 @@ class Materialiser:
             renewed = shown = time.monotonic()
             while not self._stopping.is_set():
                 try:
-                    deliveries = feed.poll(min(AT_ONCE, self._limit), 0.0 if self._storing else 0.25)
+                    found = self._poll(feed)
                 except BrokerUnavailable as unavailable:
                     log.warning("broker unavailable", error=str(unavailable))
                     self._stopping.wait(RETRY_SECONDS)
                     continue
-                self._gather(feed, deliveries)
-                if not deliveries or self._storing is None or self._storing.applied.done() or self._is_full():
+                if not found or self._storing is None or self._storing.applied.done() or self._is_full():
                     self._store_next(feed)
                 now = time.monotonic()
                 if now - shown >= LAG_SECONDS:
@@ -195,6 +195,17 @@ class Materialiser:
             raise fenced
         self._rejoined = now
         log.warning("another process has this one's place; it joins the consumer group again", error=str(fenced))
+
+    def _poll(self, feed: Feed) -> bool:
+        """Gather what is there; whether anything was. Who has waited for it waits a moment for the rest of it too."""
+        size = min(AT_ONCE, self._limit)
+        deliveries = feed.poll(size, 0.0 if self._storing else 0.25)
+        self._gather(feed, deliveries)
+        if deliveries and self._storing is None:
+            ends = time.monotonic() + LINGER
+            while (left := ends - time.monotonic()) > 0 and not self._is_full():
+                self._gather(feed, feed.poll(size, left))
+        return bool(deliveries)
 
     def _gather(self, feed: Feed, deliveries: Sequence[Delivery]) -> None:
         """Decode these and keep what they do with the partitions that are ours."""

@@ -119,6 +119,11 @@ def is_postgres(database: sa.Engine | sa.Connection) -> bool:
     return database.dialect.name == "postgresql"
 
 
+def driver(connection: sa.Connection) -> Any:
+    """The driver's own connection beneath, in the same transaction."""
+    return connection.connection.driver_connection
+
+
 def insert_into(connection: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite_dialect.Insert:
     """An INSERT that knows `on_conflict_do_nothing` and `on_conflict_do_update` of this database."""
     return postgresql.insert(table) if is_postgres(connection) else sqlite_dialect.insert(table)

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from exchange.records import Facet
 from exchange.store import statements
 from exchange.store.batches import Applied
-from exchange.store.database import is_postgres
+from exchange.store.database import driver, is_postgres
 from exchange.store.order import succeed
 
 Identity = tuple[str, str, int, str]
@@ -100,11 +100,11 @@ def _look_up(
     if not identities:
         return ()
     if is_postgres(connection):
-        with _driver(connection).cursor(binary=True) as cursor:  # numbers come without being read from text
+        with driver(connection).cursor(binary=True) as cursor:  # numbers come without being read from text
             cursor.execute(postgres.encode(), [list(column) for column in zip(*identities, strict=True)])
             rows: list[Sequence[Any]] = cursor.fetchall()
     else:
-        rows = _driver(connection).execute(sqlite, (orjson.dumps(identities).decode(),)).fetchall()
+        rows = driver(connection).execute(sqlite, (orjson.dumps(identities).decode(),)).fetchall()
     return rows
 
 
@@ -127,9 +127,9 @@ def write(connection: sa.Connection, changed: Standing) -> None:
     if not rows:
         return
     if not is_postgres(connection):
-        _put(_driver(connection), rows)
+        _put(driver(connection), rows)
     elif len(rows) < COPY_ROWS:
-        with _driver(connection).cursor() as cursor:
+        with driver(connection).cursor() as cursor:
             cursor.execute(statements.POSTGRES_PUT.encode(), [list(column) for column in zip(*rows, strict=True)])
     else:
         _copy(connection, rows)
@@ -137,7 +137,7 @@ def write(connection: sa.Connection, changed: Standing) -> None:
 
 def _copy(connection: sa.Connection, rows: Sequence[Facet]) -> None:
     connection.exec_driver_sql(statements.POSTGRES_STAGE)
-    with _driver(connection).cursor() as cursor, cursor.copy(statements.POSTGRES_COPY) as copy:
+    with driver(connection).cursor() as cursor, cursor.copy(statements.POSTGRES_COPY) as copy:
         copy.set_types(statements.FACET_TYPES)
         for row in rows:
             copy.write_row(row)
@@ -150,8 +150,3 @@ def _put(connection: Any, rows: Sequence[Facet]) -> None:
         values = list(chain.from_iterable(rows[first : first + statements.SQLITE_ROWS]))
         connection.execute(statements.SQLITE_PUT_MANY, values)
     connection.executemany(statements.SQLITE_PUT, rows[whole:])
-
-
-def _driver(connection: sa.Connection) -> Any:
-    """The driver's own connection beneath, in the same transaction."""
-    return connection.connection.driver_connection
