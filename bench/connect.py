@@ -68,7 +68,7 @@ value.converter.schema.content={schema}
 
 # As fast as it goes here: batches as large as ours, statements rewritten by the driver.
 SINK = """\
-name={topic}
+name={name}
 connector.class=io.debezium.connector.jdbc.JdbcSinkConnector
 topics={topic}
 tasks.max={tasks}
@@ -210,6 +210,7 @@ def _connect(
     worker.write_text(WORKER.format(kafka=kafka, port=free_port(), folder=place, schema=_schema()))
     sink.write_text(
         SINK.format(
+            name=f"{topic}.{place.name}",  # its consumer group's too, which else would go on where the last run ended
             topic=topic,
             tasks=tasks,
             host=at.hostname,
