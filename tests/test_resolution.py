@@ -58,6 +58,13 @@ def test_what_is_called_compatible_reads_every_datum(pair: tuple[Any, Any], data
     assert written.read() == b""
 
 
+def test_a_former_name_that_another_field_has_now_names_nothing() -> None:
+    """Java's readers rename the written field, and then miss it; avro's own library finds it twice."""
+    writer = record(field("a", "null"))
+    reader = record(field("b", "null", aliases=["a"]), field("a", ["null", "string"], default=None))
+    assert why(reader, writer) == ["READER_FIELD_MISSING_DEFAULT_VALUE at b: it has no default and was not written"]
+
+
 @SLOW
 @given(pairs())
 def test_it_is_as_strict_as_avros_own_library_and_no_stricter_without_logical_types(pair: tuple[Any, Any]) -> None:
