@@ -27,13 +27,14 @@ from pydantic import Field, model_validator
 from connectors.config import Duration, FieldSettings, Instance
 from connectors.mapping import FieldMapping
 from connectors.messages import Messages
-from connectors.protocol import Finding, Means, Weight
+from connectors.protocol import Finding, Means, NotReady, Weight
 from exchange.contracts import Contract
-from exchange.errors import ContractRefused, Rejected, SourceRefused
+from exchange.errors import ContractRefused, Rejected, SourceRefused, TopicChanged
 from exchange.publish import Batch, End, Keeps, Row
 from exchange.records import Delivery
 from exchange.topics import TopicState, inbox
 
+BATCH_BYTES = 8 << 20  # of the messages of one batch, whatever their number
 TOPIC, AS_OF = "topic", "as_of"  # the position's names beside those of the partitions: 0, 1, ...
 
 
@@ -97,16 +98,17 @@ class KafkaConnector:
         if not total and self._ended == {**position, **moved}:
             return  # nothing has come since, and that was said
         rows: list[Row] = []
-        deliveries = self._means.broker().read(self._topic, since) if total else iter(())
-        for read, delivery in enumerate(deliveries, 1):
+        size = 0
+        for read, delivery in enumerate(self._deliveries(state, since) if total else (), 1):
             if delivery.key is not None or delivery.value is not None:  # without both it is a heartbeat
                 rows.append(self._row(delivery))
+            size += len(delivery.value or b"")
             moved[str(delivery.partition)] = str(delivery.offset + 1)
             at = _written(delivery, began)
             told = at if told is None else max(told, at)
-            if len(rows) >= self._settings.batch_size:
+            if len(rows) >= self._settings.batch_size or size >= BATCH_BYTES:
                 yield Batch(rows, dict(moved), progress=min(1.0, read / total), notes=notes)
-                rows, notes = [], ()
+                rows, notes, size = [], (), 0
         # Where a transaction ends stands something that is no message: the end counts as read, whatever was there.
         moved |= {str(partition): str(end) for partition, (_, end) in state.bounds.items()}
         if told is None:  # nobody has written anything yet, so nothing is known until any time
@@ -124,6 +126,15 @@ class KafkaConnector:
 
     # -- inside --
 
+    def _deliveries(self, state: TopicState, since: Mapping[int, int]) -> Iterator[Delivery]:
+        """What is there up to the ends of `state`; what has come since is for the next reading. Raises NotReady."""
+        try:
+            for delivery in self._means.broker().read(self._topic, since):
+                if delivery.offset < state.bounds.get(delivery.partition, (0, 0))[1]:
+                    yield delivery
+        except TopicChanged as changed:  # retention went by, or somebody: the next look says what that means
+            raise NotReady(f"{changed.detail}; it is looked at again", again=timedelta(seconds=1)) from None
+
     def _look_at_schema(self, subject: str) -> Finding:
         latest = self._means.registry().latest(subject)
         if latest is None:
@@ -131,7 +142,8 @@ class KafkaConnector:
         try:
             names = self._messages.fitted(latest.text)
         except (ContractRefused, Rejected) as refused:
-            return Finding(Weight.REFUSED, subject, f"version {latest.version}: {refused.detail}")
+            text = f"version {latest.version} does not fit, its messages become rejects: {refused.detail}"
+            return Finding(Weight.NOTE, subject, text)
         return Finding(Weight.NOTE, subject, f"version {latest.version} gives {', '.join(names)}")
 
     def _state(self) -> TopicState:

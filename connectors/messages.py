@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Literal
@@ -14,6 +15,8 @@ from exchange.registry import Registry
 
 KNOWN = 1_000  # schemas and sets of names that are remembered
 LONGEST = 10_000  # characters of a set of names that is
+LONGEST_NUMBER, MAGNITUDE = 1_000, 400  # characters of a number, and its powers of ten: doubles end at 308
+UNKNOWN_SECONDS = 10.0  # an id that the registry does not know is not asked for again for so long
 
 
 class Messages:
@@ -27,6 +30,7 @@ class Messages:
         self._topic = topic
         self._read = self._avro if form == "avro" else self._json
         self._shapes: dict[int, tuple[Shape, Columns] | Rejected] = {}
+        self._unknown: dict[int, float] = {}  # until when it need not be asked again
         self._columns: dict[tuple[str, ...], Columns | Rejected] = {}
 
     @property
@@ -54,11 +58,17 @@ class Messages:
 
     def _learn(self, schema_id: int) -> tuple[Shape, Columns] | Rejected:
         found: tuple[Shape, Columns] | Rejected
+        if time.monotonic() < self._unknown.get(schema_id, 0.0):
+            return Rejected(f"the registry does not know its schema id {schema_id}")
         try:
             shape = Shape.from_text(self._registry().schema(schema_id))
             found = shape, self._bound(shape.fields)
-        except UnknownSchema:
-            return Rejected(f"the registry does not know its schema id {schema_id}")  # it may tomorrow
+        except UnknownSchema:  # it may tomorrow
+            found = Rejected(f"the registry does not know its schema id {schema_id}")
+            if len(self._unknown) >= KNOWN:
+                self._unknown.clear()
+            self._unknown[schema_id] = time.monotonic() + UNKNOWN_SECONDS
+            return found
         except ContractRefused as refused:
             found = Rejected(f"records of schema id {schema_id} are not taken: {refused.detail}")
         except Rejected as rejected:
@@ -73,7 +83,7 @@ class Messages:
             raise Rejected(f"the value has more than {MAX_VALUE_BYTES} bytes")
         try:
             form = json.loads(
-                value.decode("utf-8"), parse_float=Decimal, parse_constant=_no_number, object_pairs_hook=_members
+                value.decode("utf-8"), parse_float=_decimal, parse_constant=_no_number, object_pairs_hook=_members
             )
             cells = [_inner(cell) for cell in form.values()] if isinstance(form, dict) else []
         except (ValueError, RecursionError):
@@ -97,6 +107,17 @@ class Messages:
         if isinstance(found, Rejected):
             raise Rejected(found.reason, found.field)
         return found
+
+
+def _decimal(text: str) -> Decimal:
+    """A number with all its digits; none that would be a text of thousands of them."""
+    try:
+        number = Decimal(text)
+    except ArithmeticError:
+        raise ValueError("no number") from None
+    if len(text) > LONGEST_NUMBER or not (number.is_zero() or -MAGNITUDE < number.adjusted() < MAGNITUDE):
+        raise ValueError("a number out of all bounds")
+    return number
 
 
 def _no_number(word: str) -> None:

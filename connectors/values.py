@@ -39,6 +39,7 @@ class Converter(NamedTuple):
 
 FLOAT_DIGITS = 15  # as many decimal digits as every double keeps (IEEE 754 binary64, DBL_DIG)
 _LONG_NUMBER = 20
+LONGEST_INTEGER = 400  # digits
 _DAYS_KEPT = 1 << 14
 _INTEGER = re.compile(r"[+-]?[0-9]{1,38}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?[0-9]{1,76}(?:\.[0-9]{1,76})?", re.ASCII)
@@ -206,11 +207,14 @@ def _integer(said: FieldSettings) -> Convert:
             if (text.isdigit() and text.isascii() and len(text) < _LONG_NUMBER) or _INTEGER.fullmatch(text):
                 return int(text)
             raise Rejected("a whole number expected")
-        if isinstance(given, Decimal) and given.is_finite() and given == given.to_integral_value():
-            return int(given)
-        return given
+        return int(given) if isinstance(given, Decimal) and _is_whole(given) else given
 
     return read
+
+
+def _is_whole(number: Decimal) -> bool:
+    """Whether it is a whole number of at most so many digits as one can be written with (the exponent may be any)."""
+    return number.is_finite() and number.adjusted() < LONGEST_INTEGER and number == number.to_integral_value()
 
 
 def _decimal(said: FieldSettings) -> Convert:
@@ -240,7 +244,10 @@ def _float(given: Any) -> Any:
         if _FLOAT.fullmatch(given):
             return float(given)
         raise Rejected("a number expected")
-    return float(given) if isinstance(given, Decimal) or type(given) is int else given
+    try:
+        return float(given) if isinstance(given, Decimal) or type(given) is int else given
+    except OverflowError:
+        raise Rejected("a number beyond every double") from None
 
 
 def _date(field: Field, read: Callable[[str], Any]) -> Convert:
@@ -334,7 +341,7 @@ def _as_word(given: Any, trim: bool) -> str:
         return unwrap(text) if text and text[0] in MARKS else text
     if isinstance(given, bool):
         return "true" if given else "false"
-    if isinstance(given, Decimal) and given.is_finite() and given == given.to_integral_value():
+    if isinstance(given, Decimal) and _is_whole(given):
         return str(int(given))
     return str(given)
 

@@ -3,7 +3,8 @@
 a department's connectors   write its contract topics, its rejects and the watermarks; read its inboxes
 its own producers           write its inboxes, and nothing else
 a department's readers      read a topic only if an agreement gives their department every field of it, always: without
-                            mask, row condition or quota, and without a case that is named at each reading
+                            mask, row condition or quota, and without a case that is named at each reading; never
+                            one with a field of level 4, which may have been of another level before
 materialise                 reads every topic of records, rejects and watermarks
 the gateway                 writes what is pushed, and the checkpoints of the audit log
 """
@@ -23,7 +24,6 @@ from exchange.records import CHECKPOINTS_TOPIC, WATERMARKS_TOPIC, rejects_topic
 from exchange.settings import PrincipalSettings, QuotaSettings
 from exchange.topics import INBOX, TopicSpec, inbox
 
-SEALED = 4  # the level of what never leaves its department: no topic holds it
 READ_ONCE = "exchange.read"  # the group's name of those who read a topic outside any group
 
 
@@ -87,9 +87,8 @@ def whole_topic(bundle: Bundle, terms: Terms, now: datetime) -> Iterator[Agreeme
             continue
         for client in clients[agreement.consumer]:
             decision = decider.decide(client, agreement.purpose, terms.contract, terms.major, False, now)
-            every = {name for name, field in terms.fields.items() if field.level != SEALED}
             plain = {name for name, mask in decision.fields.items() if mask is None}
-            if decision.agreement == agreement.id and not decision.condition and plain >= every:
+            if decision.agreement == agreement.id and not decision.condition and plain >= terms.fields.keys():
                 yield agreement
                 break
 
@@ -97,15 +96,23 @@ def whole_topic(bundle: Bundle, terms: Terms, now: datetime) -> Iterator[Agreeme
 def surplus(
     standing: Collection[Acl], planned: Plan, names: PrincipalSettings, departments: Collection[str]
 ) -> list[Acl]:
-    """Allowances that nothing implies: on a planned topic whoever has them, and whatever our own principals have."""
+    """Allowances that nothing implies: on what is planned whoever has them, and whatever our own principals have.
+
+    Among them is what lets somebody grant himself the rest.
+    """
     ours = names.of(departments)
     topics = [spec.name for spec in planned.topics]
+    groups = {acl.name for acl in planned.acls if acl.resource == "group" and not acl.prefixed}
+
+    def concerns(acl: Acl) -> bool:
+        if acl.resource == "cluster":
+            return acl.operation in ("all", "alter")
+        return any(acl.covers("topic", topic) for topic in topics) or any(acl.covers("group", one) for one in groups)
+
     return sorted(
         acl
         for acl in standing
-        if acl not in planned.acls
-        and acl.principal not in names.operators
-        and (acl.principal in ours or any(acl.covers("topic", topic) for topic in topics))
+        if acl not in planned.acls and acl.principal not in names.operators and (acl.principal in ours or concerns(acl))
     )
 
 

@@ -150,8 +150,8 @@ class Secrets:
         return (await asyncio.shield(task)).encode()
 
     def forget(self, header: bytes) -> None:
-        """The token that it was exchanged for is not taken: exchange it anew."""
-        self._known.pop(hashlib.sha256(header).digest(), None)
+        """The token that it was exchanged for is not taken: it is exchanged anew, but not at once again."""
+        self._remember(hashlib.sha256(header).digest(), self._clock().timestamp() + WRONG_SECONDS, None)
 
     async def _ask(self, key: bytes, client_id: str, secret: str) -> str:
         exchange: Exchange | None = self._other

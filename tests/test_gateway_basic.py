@@ -18,6 +18,7 @@ from gateway.basic import (
     AT_ONCE,
     MAX_WRONG,
     MAX_WRONG_OF_ONE,
+    WRONG_SECONDS,
     BuiltIn,
     Granted,
     Secrets,
@@ -142,6 +143,9 @@ async def test_a_token_is_exchanged_once_until_it_ends() -> None:
     clock.move(1)
     assert await secrets.token(header()) == b"token-2"
     secrets.forget(header())
+    with pytest.raises(TokenRefused):
+        await secrets.token(header())
+    clock.move(WRONG_SECONDS)
     assert await secrets.token(header()) == b"token-3"
 
 
@@ -271,7 +275,7 @@ async def test_a_token_endpoint_that_is_away() -> None:
 
 
 async def test_a_token_that_is_not_taken_is_exchanged_anew(tmp_path: Path) -> None:
-    """The other issuer's key is not ours: 401, and the next request asks again."""
+    """The other issuer's key is not ours: 401, and a request asks again, but not each."""
     city, exchange, stranger = City(tmp_path), Counting(), ec("e1")
 
     async def strange(client_id: str, secret: str) -> Granted:
@@ -281,7 +285,10 @@ async def test_a_token_that_is_not_taken_is_exchanged_anew(tmp_path: Path) -> No
     city.app = city.make_app(secrets=Secrets(None, strange, city.clock))
     for _ in range(3):
         assert (await get(city, header())).status_code == 401
-    assert exchange.asked == 3
+    assert exchange.asked == 1
+    city.clock.move(WRONG_SECONDS)
+    assert (await get(city, header())).status_code == 401
+    assert exchange.asked == 2
     city.close()
 
 

@@ -72,6 +72,19 @@ def test_what_is_deleted_for_good_leaves_no_row_and_its_id_is_never_given_again(
     assert add(registry, Form(text("a", "b"))).id > second.id
 
 
+def test_an_id_that_was_deleted_for_good_cannot_be_imported_either(registry: StoreRegistry) -> None:
+    add(registry, Form(text("a")))
+    struck = add(registry, Form(text("a", "b")))
+    registry.striking.version(SUBJECT, 2, permanent=False)
+    registry.striking.version(SUBJECT, 2, permanent=True)
+    registry.configured.set_mode("civil.other", "IMPORT")
+    with pytest.raises(NotPermitted, match="deleted for good"):
+        add(registry, Form(text("c")), "civil.other", schema_id=struck.id, version=1)
+    assert registry.newest_id() == struck.id
+    assert add(registry, Form(text("c")), "civil.other", schema_id=struck.id + 5, version=1).id == struck.id + 5
+    assert add(registry, Form(text("a", "d"))).id == struck.id + 6
+
+
 def test_what_was_hidden_comes_back_under_its_number_where_others_rely_on_that(registry: StoreRegistry) -> None:
     add(registry, Form(text("town", name="Address")), "civil.address")
     home = json.dumps({"type": "array", "items": "gov.civil.Address"})

@@ -99,7 +99,12 @@ def apply_command(
     with _cluster(settings) as (broker, access, planned, bundle):
         found = _compared(broker, access, planned, settings, bundle)
         if yes and found:
-            details = {"granted": len(found.ungranted), "revoked": len(found.surplus) if delete else 0}
+            details = {
+                "granted": [str(acl) for acl in found.ungranted],
+                "revoked": [str(acl) for acl in found.surplus] if delete else [],
+                "topics": [*(spec.name for spec in found.missing), *found.other],
+                "quotas": [f"{key} of {user}: {_rate(planned)}" for (user, key), (_, planned) in found.quotas.items()],
+            }
             note(settings, "broker apply", bundle=bundle.version, details=details)
             _make(broker, access, found, delete=delete)
             found = _compared(broker, access, planned, settings, bundle)

@@ -1,6 +1,6 @@
 """Who may do what on the cluster, and how its topics are configured: read, and made as they should be.
 
-What is granted here is always an allowance, from any host; what a cluster denies is its operator's own affair.
+What is granted here is always an allowance; what a cluster denies is its operator's own affair.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ _WORDS = {value: word for word, value in _RESOURCES.items()}
 class Acl(NamedTuple):
     """An allowance: `principal` (`User:civil-producer`) may do `operation` (`read`, `write`, ...) on a resource.
 
+    `host` is an address that it must come from.
     `prefixed`: on every resource whose name begins with `name`.
     """
 
@@ -50,9 +51,13 @@ class Acl(NamedTuple):
     resource: Resource
     name: str
     prefixed: bool = False
+    host: str = "*"
 
     def __str__(self) -> str:
-        return f"{self.principal} may {self.operation} {self.resource} {self.name}{'...' if self.prefixed else ''}"
+        name = f"{self.name}{'...' if self.prefixed else ''}"
+        return f"{self.principal} may {self.operation} {self.resource} {name}" + (
+            "" if self.host == "*" else f" from {self.host}"
+        )
 
     def covers(self, resource: Resource, name: str) -> bool:
         """Whether it allows something on this resource."""
@@ -68,7 +73,7 @@ class Access:
         self._admin = admin
 
     def acls(self) -> set[Acl]:
-        """All allowances from any host."""
+        """All allowances."""
         anybody: Any = None
         everything = AclBindingFilter(
             ResourceType.ANY,
@@ -87,9 +92,10 @@ class Access:
                 _WORDS[each.restype],
                 each.name,
                 each.resource_pattern_type is ResourcePatternType.PREFIXED,
+                each.host,
             )
             for each in found
-            if each.host == "*" and each.restype in _WORDS
+            if each.restype in _WORDS
         }
 
     def grant(self, acls: Sequence[Acl]) -> None:
@@ -158,4 +164,4 @@ def _binding(acl: Acl) -> AclBinding:
 def _parts(acl: Acl) -> tuple[Any, ...]:
     pattern = ResourcePatternType.PREFIXED if acl.prefixed else ResourcePatternType.LITERAL
     operation = getattr(AclOperation, acl.operation.upper())
-    return _RESOURCES[acl.resource], acl.name, pattern, acl.principal, "*", operation, AclPermissionType.ALLOW
+    return _RESOURCES[acl.resource], acl.name, pattern, acl.principal, acl.host, operation, AclPermissionType.ALLOW

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from exchange.errors import BrokerUnavailable
@@ -112,7 +112,10 @@ class Admin:
         end = time.monotonic() + PATIENCE
         while True:
             asked = {TopicPartition(topic, partition): spec for partition in range(partitions)}
-            futures = self.opened().list_offsets(asked, request_timeout=PATIENCE / 3)
+            # What a transaction that is still open has written is not there yet: nobody may pass over it.
+            futures = self.opened().list_offsets(
+                asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=PATIENCE / 3
+            )
             try:
                 return {
                     place.partition: self.result(future, f"topic {topic}").offset for place, future in futures.items()

@@ -40,6 +40,7 @@ _CONSUMER: dict[str, Any] = {
     "partition.assignment.strategy": "cooperative-sticky",
     "enable.auto.commit": False,  # positions are in the store
     "enable.auto.offset.store": False,
+    "isolation.level": "read_committed",
     "auto.offset.reset": "error",  # a position that is not there is an alarm, never a guess
     "session.timeout.ms": 6_000,  # until a dead member is replaced; brokers accept no less unless told otherwise
     "heartbeat.interval.ms": 1_500,
@@ -52,7 +53,8 @@ _CONSUMER: dict[str, Any] = {
 # What holds a promise of exchange.topics is not for [broker.properties] to change.
 _PROMISES = frozenset({
     "acks", "request.required.acks", "enable.idempotence", "partitioner", "enable.auto.commit", "auto.offset.reset",
-    "enable.auto.offset.store", "partition.assignment.strategy", "group.id", "group.protocol", "enable.partition.eof",
+    "enable.auto.offset.store", "isolation.level", "partition.assignment.strategy",
+    "group.id", "group.protocol", "enable.partition.eof",
     "group.instance.id", "bootstrap.servers", "metadata.broker.list", "transactional.id", "delivery.report.only.error",
     "enable.gapless.guarantee", "max.in.flight", "max.in.flight.requests.per.connection",
 })  # fmt: skip

@@ -22,6 +22,7 @@ from exchange.store.tables import schemas
 MAX_REFERENCES = 100  # of a schema, with all that these refer to
 MAX_REFERENCE_DEPTH = 20
 _IN = 500  # values in one statement
+STRUCK = ""  # the text of a schema that was deleted for good
 
 _ENTRY = (
     versions.c.subject,
@@ -115,7 +116,12 @@ def form_of(connection: sa.Connection, schema_id: int) -> Form | None:
     """What an id stands for."""
     columns = (schemas.c.id, schemas.c.text, schemas.c.metadata, schemas.c.rule_set)
     row = connection.execute(sa.select(*columns).where(schemas.c.id == schema_id)).one_or_none()
-    return None if row is None else _form(row, _references(connection, [schema_id]))
+    return None if row is None or row.text == STRUCK else _form(row, _references(connection, [schema_id]))
+
+
+def is_given(connection: sa.Connection, schema_id: int) -> bool:
+    """Whether an id was ever given."""
+    return connection.execute(sa.select(schemas.c.id).where(schemas.c.id == schema_id)).first() is not None
 
 
 def setting(connection: sa.Connection, subject: str) -> Settings:
@@ -209,12 +215,16 @@ def keep(connection: sa.Connection, form: Form, schema_id: int | None = None) ->
 
 
 def forget(connection: sa.Connection, ids: Sequence[int]) -> None:
-    """Drop those of these schemas that no version of any subject is. Their ids are never given again."""
+    """Drop those of these schemas that no version of any subject is.
+
+    Of each an empty row is left (no schema is an empty text), so that its id is never given again.
+    """
     for schema_id in sorted(set(ids)):
         used = sa.select(versions.c.version).where(versions.c.schema_id == schema_id).limit(1)
         if connection.execute(used).first() is None:
             connection.execute(references.delete().where(references.c.schema_id == schema_id))
-            connection.execute(schemas.delete().where(schemas.c.id == schema_id))
+            nothing = {"digest": f"struck {schema_id}", "text": STRUCK, "metadata": None, "rule_set": None}
+            connection.execute(schemas.update().where(schemas.c.id == schema_id).values(**nothing))
 
 
 def put_setting(connection: sa.Connection, subject: str, chosen: Settings) -> None:

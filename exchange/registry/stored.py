@@ -99,7 +99,7 @@ class StoreRegistry:
         """See Registry."""
         with rows.reading(self._engine) as connection:
             text: str | None = connection.execute(
-                sa.select(schemas.c.text).where(schemas.c.id == schema_id)
+                sa.select(schemas.c.text).where(schemas.c.id == schema_id, schemas.c.text != rows.STRUCK)
             ).scalar_one_or_none()
         if text is None:
             raise UnknownSchema(str(schema_id))
@@ -297,6 +297,8 @@ def _id(connection: sa.Connection, form: Form, asked: int | None) -> int:
         known = rows.form_of(connection, asked)
         if known is not None and known != form:
             raise NotPermitted("this id stands for another schema")
+        if known is None and rows.is_given(connection, asked):
+            raise NotPermitted("this id stood for a schema that was deleted for good")
     given = rows.keep(connection, form, asked)
     if asked is not None and given != asked:
         raise NotPermitted("this schema has another id here")
