@@ -11,9 +11,8 @@ the gateway                 writes what is pushed, and the checkpoints of the au
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -62,17 +61,27 @@ def plan(
             acls[Acl(names.materialise, "read", "topic", spec.name)] = "it stores what is published"
     acls[Acl(names.materialise, "read", "group", group)] = "it stores what is published"
     acls[Acl(names.gateway, "write", "topic", CHECKPOINTS_TOPIC)] = "it signs the audit log"
-    for terms in served:
-        for agreement in whole_topic(bundle, terms, now):
-            reader = names.reader.format(department=agreement.consumer)
-            why = f"agreement {agreement.id} gives {agreement.consumer} all of {terms.contract}"
-            acls[Acl(reader, "read", "topic", _topic(terms))] = why
-            acls[Acl(reader, "read", "group", f"{agreement.consumer}.", prefixed=True)] = why
-    return Plan(specs, acls, _quotas(acls, names, quotas))
+    whole = list(whole_topics(bundle, now))
+    for agreement, terms in whole:
+        reader = names.reader.format(department=agreement.consumer)
+        why = f"agreement {agreement.id} gives {agreement.consumer} all of {terms.contract}"
+        acls[Acl(reader, "read", "topic", _topic(terms))] = why
+        acls[Acl(reader, "read", "group", f"{agreement.consumer}.", prefixed=True)] = why
+    # The departments' own programs, who are not ours to trust with the whole bus, have a bound each.
+    writers = {terms.owner for terms in served if terms.contract in inboxes}
+    readers = {agreement.consumer for agreement, _ in whole}
+    limits = [(names.producer, writers, WRITTEN, quotas.written), (names.reader, readers, READ, quotas.read)]
+    bounds = {
+        (user_of(form.format(department=department)), key): float(rate)
+        for form, departments, key, rate in limits
+        for department in departments
+        if rate is not None
+    }
+    return Plan(specs, acls, bounds)
 
 
-def whole_topic(bundle: Bundle, terms: Terms, now: datetime) -> Iterator[Agreement]:
-    """The agreements in force under which the consumer may read the topic itself: see the module.
+def whole_topics(bundle: Bundle, now: datetime) -> Iterator[tuple[Agreement, Terms]]:
+    """The agreements in force under which the consumer may read a contract's topic itself: see the module.
 
     The guardrails decide, as for a view without a case: what they would refuse or mask there, a topic does not give.
     """
@@ -81,15 +90,16 @@ def whole_topic(bundle: Bundle, terms: Terms, now: datetime) -> Iterator[Agreeme
     for client in bundle.clients.values():
         clients[client.department].append(client)
     for agreement in bundle.agreements.values():
-        if (agreement.contract, agreement.major) != (terms.contract, terms.major) or agreement.quota is not None:
+        if agreement.quota is not None or not agreement.in_force(now):
             continue
-        if not agreement.in_force(now):
+        terms = bundle.terms[agreement.contract, agreement.major]
+        if terms.sharing == "withheld":  # it has no topic
             continue
         for client in clients[agreement.consumer]:
             decision = decider.decide(client, agreement.purpose, terms.contract, terms.major, False, now)
             plain = {name for name, mask in decision.fields.items() if mask is None}
             if decision.agreement == agreement.id and not decision.condition and plain >= terms.fields.keys():
-                yield agreement
+                yield agreement, terms
                 break
 
 
@@ -132,17 +142,6 @@ def _of_inbox(terms: Terms, names: PrincipalSettings) -> Iterator[Acl]:
     yield Acl(
         names.producer.format(department=terms.owner), "write", "transactional_id", f"{terms.owner}.", prefixed=True
     )
-
-
-def _quotas(acls: Iterable[Acl], names: PrincipalSettings, quotas: QuotaSettings) -> dict[tuple[str, str], float]:
-    """The departments' own programs, who are not ours to trust with the whole bus, have a bound each."""
-    limits = {"write": (names.producer, WRITTEN, quotas.written), "read": (names.reader, READ, quotas.read)}
-    found = {}
-    for acl in acls:
-        form, key, rate = limits[acl.operation]
-        if rate is not None and re.fullmatch(re.escape(form).replace(r"\{department\}", "[a-z0-9_]+"), acl.principal):
-            found[user_of(acl.principal), key] = float(rate)
-    return found
 
 
 def user_of(principal: str) -> str:

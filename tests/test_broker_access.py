@@ -33,7 +33,7 @@ from exchange.contracts import load_catalogue
 from exchange.decisions import load_bundle
 from exchange.kafka import KafkaBroker
 from exchange.kafka.access import Acl
-from exchange.principals import Plan, plan, surplus, whole_topic
+from exchange.principals import Plan, plan, surplus, whole_topics
 from exchange.publish import CursorFile, Layout, Publishing
 from exchange.records import CHECKPOINTS_TOPIC, Message
 from exchange.registry import StoreRegistry
@@ -147,11 +147,7 @@ def test_the_reference_city_gives_whole_topics_as_an_oracle_of_its_files_says(tm
         and all(grant.fields.get(name) == "plain" for name in about["fields"])
         and not any(one.get("quota") for one in oracle.agreements if one["id"] == grant.rests_on)
     }
-    found = {
-        (agreement.consumer, terms.contract)
-        for terms in bundle.terms.values()
-        for agreement in whole_topic(bundle, terms, NOW)
-    }
+    found = {(agreement.consumer, terms.contract) for agreement, terms in whole_topics(bundle, NOW)}
     assert found == expected
     assert ("social", "transport.vehicle") in found
 

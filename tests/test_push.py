@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 
 from exchange.contracts import Contract
 from exchange.errors import BrokerUnavailable, Rejected, Unprocessable
-from exchange.publish import BLANK, PushAnswer, Reason, Tolerance, Unparsed, publish_push, replay, topics
+from exchange.publish import BLANK, Layout, PushAnswer, Reason, Tolerance, Unparsed, publish_push, replay
 from exchange.records import Envelope, Origin, Reject
 from tests.support.contracts import contract, field
 from tests.support.publishing import KEYS, MILLIS, NOW, NULLABLE_TEXT, TOLERANT, Bench, citizen
@@ -32,7 +32,7 @@ class Counter:
     def __init__(self, folder: Path, contract: Contract) -> None:
         self.bench = Bench(folder, contract, source="civil/push")
         self.bench.registry.register(contract.registry_subject, contract.schema_text)
-        for spec in topics(contract.topic, contract.department):
+        for spec in Layout().topics(contract.topic, contract.department):
             self.bench.broker.ensure(spec)
         self.publisher = self.bench.broker.publisher()
 

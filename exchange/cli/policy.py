@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from exchange import publish
 from exchange.agreements import Bundle
 from exchange.audit import checkpoints
 from exchange.cli.administration import bundle_in_force, note, whole_bundle
@@ -17,6 +16,7 @@ from exchange.clock import system_clock
 from exchange.contracts import Catalogue, Contract, load_catalogue
 from exchange.decisions import Decider, explain, load_bundle, without_effect
 from exchange.errors import NotFound, SettingWrong
+from exchange.publish import Layout
 from exchange.records import CHECKPOINTS_TOPIC
 from exchange.registry import StoreRegistry
 from exchange.settings import Settings
@@ -142,24 +142,12 @@ def apply_policies(settings: Settings) -> dict[str, Any]:
 
 def topics(settings: Settings, contracts: Iterable[Contract]) -> list[TopicSpec]:
     """Every topic that these contracts imply, each once. Raises SettingWrong for an inbox of none of them."""
-    broker = settings.broker
-    contracts = list(contracts)
-    if unknown := sorted(set(broker.inboxes).difference(contract.name for contract in contracts)):
+    layout, inboxes, contracts = Layout.of(settings), settings.broker.inboxes, list(contracts)
+    if unknown := sorted(set(inboxes).difference(contract.name for contract in contracts)):
         raise SettingWrong(f"broker.inboxes: no contract that is shared is called {', '.join(unknown)}")
-    needed = [
-        spec
-        for contract in contracts
-        for spec in publish.topics(
-            contract.topic,
-            contract.department,
-            partitions=broker.partitions,
-            replication=broker.replication,
-            rejects_days=settings.rejects.keep_days,
-        )
-    ]
-    needed.append(checkpoints.topic(CHECKPOINTS_TOPIC, broker.replication))
-    layout = publish.Layout.of(settings)
-    needed += [layout.inbox(name) for name in broker.inboxes]
+    needed = [spec for contract in contracts for spec in layout.topics(contract.topic, contract.department)]
+    needed.append(checkpoints.topic(CHECKPOINTS_TOPIC, layout.replication))
+    needed += [layout.inbox(name) for name in inboxes]
     return list({spec.name: spec for spec in needed}.values())
 
 

@@ -21,7 +21,6 @@ from exchange.publish.cursor import CursorFile
 from exchange.publish.publishing import AGAIN, Layout, Publishing, Reading, Tolerance
 from exchange.publish.push import BLANK, PUSH, PushAnswer, Reason, Unparsed, publish_push, replay
 from exchange.publish.rows import Batch, End, Keeps, Outcome, Row, Unread
-from exchange.publish.sending import topics
 from exchange.publish.status import Status, read_status
 
 __all__ = [
@@ -46,5 +45,4 @@ __all__ = [
     "publish_push",
     "read_status",
     "replay",
-    "topics",
 ]

@@ -32,7 +32,7 @@ from exchange.publish.learning import Learning
 from exchange.publish.plan import Plan
 from exchange.publish.preparing import Prepared
 from exchange.publish.rows import Batch, End, Keeps, Outcome
-from exchange.publish.sending import Sender, Wait, topics
+from exchange.publish.sending import Sender, Wait
 from exchange.records import WATERMARKS_TOPIC, Watermark, rejects_topic
 from exchange.registry import Registry
 from exchange.settings import Settings
@@ -69,6 +69,15 @@ class Layout:
         """That of the settings."""
         broker = settings.broker
         return cls(broker.partitions, broker.replication, settings.rejects.keep_days, broker.inbox_days)
+
+    def topics(self, topic: str, department: str) -> list[TopicSpec]:
+        """The topics that one publisher needs: its contract's, its department's rejects, the watermarks."""
+        rejects = rejects_topic(department)
+        return [
+            TopicSpec(topic, self.partitions, self.replication),
+            TopicSpec(rejects, 1, self.replication, compacted=False, retention_days=self.rejects_days),
+            TopicSpec(WATERMARKS_TOPIC, 1, self.replication),
+        ]
 
     def inbox(self, dataset: str) -> TopicSpec:
         """The inbox of `<department>.<dataset>`: read within days, by its connector only."""
@@ -117,13 +126,7 @@ class Publishing:
         schema_id = registry.lookup(contract.registry_subject, contract.schema_text)
         if schema_id is None:
             schema_id = registry.register(contract.registry_subject, contract.schema_text)
-        for spec in topics(
-            contract.topic,
-            contract.department,
-            partitions=layout.partitions,
-            replication=layout.replication,
-            rejects_days=layout.rejects_days,
-        ):
+        for spec in layout.topics(contract.topic, contract.department):
             broker.ensure(spec)
         self._begin_cursor(broker, keys)
         if cursor.fresh:

@@ -1,4 +1,4 @@
-"""Sending batches until the topic has acknowledged them, and the topics that a publisher needs."""
+"""Sending batches until the topic has acknowledged them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 import structlog
 
 from exchange.errors import BrokerUnavailable
-from exchange.records import WATERMARKS_TOPIC, Message, rejects_topic
-from exchange.topics import Publisher, TopicSpec
+from exchange.records import Message
+from exchange.topics import Publisher
 
 log = structlog.get_logger()
 
@@ -78,17 +78,6 @@ class Sender:
                     raise
                 answer = None
                 pause = min(pause * 2, LONGEST_PAUSE)
-
-
-def topics(
-    topic: str, department: str, *, partitions: int = 12, replication: int = 1, rejects_days: int = 30
-) -> list[TopicSpec]:
-    """The topics that one publisher needs: its contract's, its department's rejects, the watermarks."""
-    return [
-        TopicSpec(topic, partitions, replication),
-        TopicSpec(rejects_topic(department), 1, replication, compacted=False, retention_days=rejects_days),
-        TopicSpec(WATERMARKS_TOPIC, 1, replication),
-    ]
 
 
 def _note(last: dict[int, int], places: Sequence[tuple[int, int]]) -> None:

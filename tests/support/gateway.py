@@ -20,7 +20,7 @@ from exchange.agreements import Bundle, Client, Purpose, Terms
 from exchange.audit import Entry
 from exchange.contracts import Contract
 from exchange.errors import AuditUnavailable, NothingPermitted, PolicyUnavailable
-from exchange.publish import topics
+from exchange.publish import Layout
 from exchange.registry import StoreRegistry
 from exchange.settings import GatewaySettings, PushSettings
 from exchange.store import PushLedger, Store, SubjectsSeen
@@ -126,7 +126,7 @@ class City:
         served = [one for one in self.contracts if one.sharing != "withheld"]
         for one in served:
             self.registry.register(one.registry_subject, one.schema_text)
-            for spec in topics(one.topic, one.department):
+            for spec in Layout().topics(one.topic, one.department):
                 self.broker.ensure(spec)
         self.bound()
 
