@@ -547,29 +547,14 @@ async def test_every_call_needs_the_scope(city: City) -> None:
 
 
 async def test_bounds_of_a_subject_and_of_a_department(city: City, monkeypatch: pytest.MonkeyPatch) -> None:
+    third = said(record(field("name"), field("x", ["null", "int"], default=None)))
     monkeypatch.setattr("exchange.registry.stored.MAX_VERSIONS", 2)
     await add(city, ONE)
     await add(city, TWO)
-    assert (
-        await code(
-            city,
-            "POST",
-            f"/subjects/{INBOX}/versions",
-            said(record(field("name"), field("x", ["null", "int"], default=None))),
-        )
-        == 42205
-    )
+    assert await code(city, "POST", f"/subjects/{INBOX}/versions", third) == 42205
     monkeypatch.setattr("exchange.registry.stored.MAX_VERSIONS", 9)
     monkeypatch.setattr("exchange.registry.stored.MAX_HISTORY", 300)
-    assert (
-        await code(
-            city,
-            "POST",
-            f"/subjects/{INBOX}/versions",
-            said(record(field("name"), field("x", ["null", "int"], default=None))),
-        )
-        == 42205
-    )
+    assert await code(city, "POST", f"/subjects/{INBOX}/versions", third) == 42205
     monkeypatch.setattr("exchange.registry.stored.MAX_SUBJECTS", 2)
     assert await code(city, "POST", "/subjects/civil.more/versions", said("int")) == 42205
 

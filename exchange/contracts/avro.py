@@ -7,7 +7,6 @@ refuse (a name twice, a union in a union, a default that does not fit) is refuse
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 
 from exchange.contracts.problems import Problems, read_json
 from exchange.errors import ContractRefused
+from exchange.records import canonical
 
 MAX_TEXT = 256 * 1024  # characters of one schema; of all that it refers to, MAX_CLOSURE together
 MAX_CLOSURE = 1024 * 1024
@@ -113,11 +113,6 @@ def resolved(text: str, referred: Sequence[str]) -> str:
     for each in referred:
         _collect(_json(each), "", definitions)
     return canonical(_inlined(_json(text), "", definitions))
-
-
-def canonical(value: Any) -> str:
-    """A JSON value as text: sorted members, no blanks."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _json(text: str) -> Any:

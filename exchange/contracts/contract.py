@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,7 @@ from exchange.contracts.schema import FIELD_NAME, MAX_NAME, read_record
 from exchange.contracts.terms import SEALED_LEVEL, Sharing, Terms, read_terms
 from exchange.contracts.wire import MAX_DATUM_BYTES, MAX_VALUES, Budget
 from exchange.errors import ContractRefused, InvalidIdentifier, Rejected
-from exchange.records import Record
+from exchange.records import Record, canonical
 from exchange.subjects import Kind, Subject, parse
 
 
@@ -263,7 +262,7 @@ def _build(schema: Any, problems: Problems) -> Contract | None:
         version_field=terms.version_field,
         event_time_field=terms.event_time_field,
         fields=MappingProxyType({member.name: _field(member, terms) for member in record.members}),
-        schema_text=json.dumps(schema, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
+        schema_text=canonical(schema),
         record_node=node,
         _version=_numbering(record, terms.version_field),
         # Made when it is first asked for: most processes load every contract and unpack no record.

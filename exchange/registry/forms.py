@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
+from exchange.registry.faults import InvalidSubject
+
 # A topic's name with what Confluent's strategies add to it: `-key`, `-value`, `-<full name of a record>`.
 _SUBJECT = re.compile(r"[A-Za-z0-9_.-]{1,255}", re.ASCII)
 # Whatever looks like the values of a contract's topic is one: nothing may stand beside a contract and pass for it.
@@ -69,6 +71,12 @@ def plain(subject: str) -> str:
 def is_name(subject: str) -> bool:
     """Whether a subject can have this name. No other is registered, so no other needs to be looked for."""
     return _SUBJECT.fullmatch(subject) is not None
+
+
+def check_owned(subject: str) -> None:
+    """Raise InvalidSubject unless a department can have a subject of this name."""
+    if not is_name(subject) or not department(subject):
+        raise InvalidSubject("<department>.<dataset>..., of ASCII letters, digits, dots, underscores and hyphens")
 
 
 def is_contract(subject: str) -> bool:

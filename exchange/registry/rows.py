@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from exchange.contracts.avro import MAX_CLOSURE
 from exchange.errors import RegistryUnavailable, StoreUnavailable
 from exchange.registry.faults import InvalidSchema
-from exchange.registry.forms import Form, Reference, Version
+from exchange.registry.forms import Form, Reference, Version, is_name
 from exchange.store import database
 from exchange.store.tables import schema_references as references
 from exchange.store.tables import schema_settings as settings
@@ -22,6 +22,7 @@ from exchange.store.tables import schemas
 MAX_REFERENCES = 100  # of a schema, with all that these refer to
 MAX_REFERENCE_DEPTH = 20
 _IN = 500  # values in one statement
+_LAST = "\U0010ffff"
 STRUCK = ""  # the text of a schema that was deleted for good
 
 _ENTRY = (
@@ -69,6 +70,28 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def shown(*, deleted: bool) -> list[Any]:
+    """The conditions on versions that may be shown; `deleted`: those deleted softly too."""
+    return [] if deleted else [versions.c.deleted_at.is_(None)]
+
+
+def beginning(prefix: str) -> list[Any]:
+    """The conditions on subjects whose name begins so."""
+    if not prefix:
+        return []
+    if not is_name(prefix):
+        return [sa.false()]
+    return [versions.c.subject >= prefix, versions.c.subject < prefix + _LAST]
+
+
+def exists(connection: sa.Connection, subject: str, *, deleted: bool) -> bool:
+    """Whether a subject has a version that is shown."""
+    if not is_name(subject):
+        return False
+    where = [versions.c.subject == subject, *shown(deleted=deleted)]
+    return connection.execute(sa.select(versions.c.version).where(*where).limit(1)).first() is not None
 
 
 def entries(connection: sa.Connection, statement: Any, most: int | None = None) -> list[Version]:

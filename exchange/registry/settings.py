@@ -12,16 +12,14 @@ from exchange.registry import rows
 from exchange.registry.faults import (
     InvalidLevel,
     InvalidMode,
-    InvalidSubject,
     LevelNotSet,
     ModeNotSet,
     NotPermitted,
     SubjectNotFound,
 )
-from exchange.registry.forms import department, is_contract, is_name
+from exchange.registry.forms import check_owned, is_contract, is_name
 from exchange.registry.rows import Settings
 from exchange.registry.verdicts import DEFAULT_LEVEL, LEVELS
-from exchange.store.tables import schema_versions as versions
 
 DEFAULT_MODE, IMPORT = "READWRITE", "IMPORT"
 MODES = (DEFAULT_MODE, "READONLY", "READONLY_OVERRIDE", IMPORT)
@@ -53,7 +51,7 @@ class Configured:
 
     def check_level(self, subject: str, level: str | None, normalize: bool | None) -> None:
         """Whether this may be set. Raises InvalidLevel, InvalidSubject, NotPermitted."""
-        _named(subject)
+        check_owned(subject)
         if level is not None and level not in LEVELS:
             raise InvalidLevel(f"one of {', '.join(LEVELS)}")
         if is_contract(subject) and (level not in (None, DEFAULT_LEVEL) or normalize):
@@ -94,14 +92,14 @@ class Configured:
         A subject is filled from another registry before it has a version of its own, unless that is forced: in import
         mode no version is compared with those before it.
         """
-        _named(subject)
+        check_owned(subject)
         if mode not in MODES:
             raise InvalidMode(f"one of {', '.join(MODES)}")
         if is_contract(subject) and mode != DEFAULT_MODE:
             raise NotPermitted("a contract's subject is read and written")
         if mode == IMPORT and not force:
             with rows.reading(self._engine) as connection:
-                if _exists(connection, subject) and rows.setting(connection, subject).mode != IMPORT:
+                if rows.exists(connection, subject, deleted=True) and rows.setting(connection, subject).mode != IMPORT:
                     raise NotPermitted("it has versions already")
 
     def set_mode(self, subject: str, mode: str, *, force: bool = False) -> None:
@@ -128,12 +126,3 @@ class Configured:
             return Settings()
         with rows.reading(self._engine) as connection:
             return rows.setting(connection, subject)
-
-
-def _named(subject: str) -> None:
-    if not is_name(subject) or not department(subject):
-        raise InvalidSubject("<department>.<dataset>..., of ASCII letters, digits, dots, underscores and hyphens")
-
-
-def _exists(connection: sa.Connection, subject: str) -> bool:
-    return connection.execute(sa.select(versions.c.version).where(versions.c.subject == subject)).first() is not None

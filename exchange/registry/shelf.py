@@ -20,7 +20,6 @@ MAX_LISTED = 5_000  # entries of one answer; `offset` asks for the next ones
 MAX_TEXT_LISTED = 4 * 1024 * 1024  # characters of the schemas in one answer
 
 _GUID = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-([0-9a-f]{4})-([0-9a-f]{4})-([0-9a-f]{12})", re.ASCII | re.IGNORECASE)
-_LAST = "\U0010ffff"
 
 
 class Page(NamedTuple):
@@ -46,7 +45,7 @@ class Shelf:
     def subjects(self, prefix: str, page: Page, *, deleted: bool, only: bool) -> list[str]:
         """The names of the subjects, sorted."""
         count = sa.func.count(versions.c.deleted_at)
-        statement = sa.select(versions.c.subject).where(*_beginning(prefix)).group_by(versions.c.subject)
+        statement = sa.select(versions.c.subject).where(*rows.beginning(prefix)).group_by(versions.c.subject)
         if only:
             statement = statement.having(count == sa.func.count())
         elif not deleted:
@@ -57,31 +56,31 @@ class Shelf:
 
     def versions(self, subject: str, page: Page, *, deleted: bool, only: bool) -> list[int]:
         """The numbers of a subject's versions. Raises SubjectNotFound if there are none."""
-        where = [versions.c.subject == subject, *_shown(deleted=deleted or only)]
+        where = [versions.c.subject == subject, *rows.shown(deleted=deleted or only)]
         if only:
             where.append(versions.c.deleted_at.is_not(None))
         statement = sa.select(versions.c.version).where(*where).order_by(versions.c.version)
         with rows.reading(self._engine) as connection:
-            if not _exists(connection, subject, deleted=deleted or only):
+            if not rows.exists(connection, subject, deleted=deleted or only):
                 raise SubjectNotFound
             return [int(number) for number in connection.execute(_page(statement, page)).scalars()]
 
     def version(self, subject: str, version: int | None, *, deleted: bool = False) -> Version:
         """One version, the newest if none is named. Raises SubjectNotFound, VersionNotFound."""
-        where = [versions.c.subject == subject, *_shown(deleted=deleted)]
+        where = [versions.c.subject == subject, *rows.shown(deleted=deleted)]
         if version is not None:
             where.append(versions.c.version == version)
         statement = rows.entry().where(*where).order_by(versions.c.version.desc()).limit(1)
         with rows.reading(self._engine) as connection:
             found = rows.entries(connection, statement) if is_name(subject) else []
             if not found:
-                raise VersionNotFound if _exists(connection, subject, deleted=deleted) else SubjectNotFound
+                raise VersionNotFound if rows.exists(connection, subject, deleted=deleted) else SubjectNotFound
         return found[0]
 
     def with_metadata(self, subject: str, properties: Sequence[tuple[str, str]], *, deleted: bool) -> Version:
         """The newest version whose metadata has these properties. Raises SubjectNotFound, SchemaNotFound."""
         with rows.reading(self._engine) as connection:
-            if not _exists(connection, subject, deleted=deleted):
+            if not rows.exists(connection, subject, deleted=deleted):
                 raise SubjectNotFound
             for each in reversed(rows.history(connection, subject)):
                 said = json.loads(each.form.metadata or "{}").get("properties")
@@ -93,7 +92,7 @@ class Shelf:
     def exists(self, subject: str, *, deleted: bool = False) -> bool:
         """Whether a subject has a version."""
         with rows.reading(self._engine) as connection:
-            return _exists(connection, subject, deleted=deleted)
+            return rows.exists(connection, subject, deleted=deleted)
 
     def referrers(self, subject: str, version: int | None, page: Page, *, deleted: bool) -> list[int]:
         """The ids of the schemas that refer to a version. Raises SubjectNotFound, VersionNotFound."""
@@ -126,7 +125,7 @@ class Shelf:
 
     def places(self, schema_id: int, subject: str, page: Page, *, deleted: bool) -> list[tuple[str, int]]:
         """(subject, version) of every place where a schema stands. Raises SchemaNotFound if there is no such id."""
-        where = [versions.c.schema_id == schema_id, *_shown(deleted=deleted)]
+        where = [versions.c.schema_id == schema_id, *rows.shown(deleted=deleted)]
         if subject:
             where.append(versions.c.subject == subject)
         statement = sa.select(versions.c.subject, versions.c.version).where(*where)
@@ -138,7 +137,7 @@ class Shelf:
 
     def schemas(self, prefix: str, page: Page, *, deleted: bool, latest_only: bool) -> list[Version]:
         """Whole versions by subject and number; fewer than asked for where their texts would be too much."""
-        where = [*_beginning(prefix), *_shown(deleted=deleted)]
+        where = [*rows.beginning(prefix), *rows.shown(deleted=deleted)]
         if latest_only:
             newest = versions.alias()
             same = [newest.c.subject == versions.c.subject]
@@ -156,24 +155,5 @@ class Shelf:
         return resolved(form.text, referred)
 
 
-def _shown(*, deleted: bool) -> list[Any]:
-    return [] if deleted else [versions.c.deleted_at.is_(None)]
-
-
-def _beginning(prefix: str) -> list[Any]:
-    if not prefix:
-        return []
-    if not is_name(prefix):
-        return [sa.false()]
-    return [versions.c.subject >= prefix, versions.c.subject < prefix + _LAST]
-
-
 def _page(statement: sa.Select[Any], page: Page) -> sa.Select[Any]:
     return statement.offset(page.offset).limit(page.size)
-
-
-def _exists(connection: sa.Connection, subject: str, *, deleted: bool) -> bool:
-    if not is_name(subject):
-        return False
-    where = [versions.c.subject == subject, *_shown(deleted=deleted)]
-    return connection.execute(sa.select(versions.c.version).where(*where).limit(1)).first() is not None

@@ -16,8 +16,8 @@ from exchange.contracts import Contract
 from exchange.contracts.avro import Schema, read
 from exchange.errors import ContractRefused, Incompatible, UnknownSchema
 from exchange.registry import rows
-from exchange.registry.faults import InvalidSchema, InvalidSubject, NotPermitted
-from exchange.registry.forms import Form, Version, department, is_contract, is_name
+from exchange.registry.faults import InvalidSchema, NotPermitted
+from exchange.registry.forms import Form, Version, check_owned, department, is_contract
 from exchange.registry.protocol import Registered
 from exchange.registry.rows import Settings
 from exchange.registry.settings import DEFAULT_MODE, IMPORT, Configured
@@ -133,8 +133,7 @@ class StoreRegistry:
 
         Raises Incompatible, naming each break; ContractRefused, InvalidSchema; InvalidSubject; NotPermitted.
         """
-        if not is_name(subject) or not department(subject):
-            raise InvalidSubject("<department>.<dataset>..., of ASCII letters, digits, dots, underscores and hyphens")
+        check_owned(subject)
         with rows.reading(self._engine) as connection:
             setting = rows.setting(connection, subject)
             normalize = bool(asked.normalize or setting.normalize)
@@ -285,8 +284,7 @@ def _bounded(subject: str, form: Form, known: Sequence[Version]) -> None:
 
 
 def _room(connection: sa.Connection, subject: str) -> None:
-    prefix = f"{department(subject)}."
-    where = versions.c.subject >= prefix, versions.c.subject < prefix + "\x7f"
+    where = rows.beginning(f"{department(subject)}.")
     statement = sa.select(sa.func.count(versions.c.subject.distinct())).where(*where)
     if connection.execute(statement).scalar_one() >= MAX_SUBJECTS:
         raise NotPermitted(f"a department has at most {MAX_SUBJECTS} subjects")

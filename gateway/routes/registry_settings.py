@@ -51,6 +51,15 @@ def add(routes: APIRouter, desk: Desk) -> None:
     _levels(routes, desk)
     _modes(routes, desk)
 
+    @routes.put("/config", summary="Not here: the level for all", responses=_NEVER, openapi_extra=_LEVEL_BODY)
+    @routes.delete("/config", summary="Not here: the level for all", responses=_NEVER)
+    @routes.put("/mode", summary="Not here: the mode for all", responses=_NEVER, openapi_extra=_MODE_BODY)
+    @routes.delete("/mode", summary="Not here: the mode for all", responses=_NEVER)
+    async def fixed(request: Request) -> Response:
+        """It is fixed: 403."""
+        await desk.reader(request)
+        raise Forbidden("what holds for all subjects is fixed; set it for a subject of your own")
+
 
 def _levels(routes: APIRouter, desk: Desk) -> None:
     configured = desk.registry.configured
@@ -60,13 +69,6 @@ def _levels(routes: APIRouter, desk: Desk) -> None:
         """What holds where nothing else is set."""
         await desk.reader(request)
         return answered(_LEVEL)
-
-    @routes.put("/config", summary="Not here: the level for all", responses=_NEVER, openapi_extra=_LEVEL_BODY)
-    @routes.delete("/config", summary="Not here: the level for all", responses=_NEVER)
-    async def no_level_for_all(request: Request) -> Response:
-        """It is fixed: 403."""
-        await desk.reader(request)
-        raise Forbidden("what holds for all subjects is fixed; set it for a subject of your own")
 
     @routes.get("/config/{subject}", summary="A subject's level", responses=_shown(_LEVEL, 404))
     async def level(request: Request, subject: str, defaultToGlobal: bool = False) -> Response:  # noqa: N803
@@ -110,13 +112,6 @@ def _modes(routes: APIRouter, desk: Desk) -> None:
         """What holds where nothing else is set."""
         await desk.reader(request)
         return answered(_MODE)
-
-    @routes.put("/mode", summary="Not here: the mode for all", responses=_NEVER, openapi_extra=_MODE_BODY)
-    @routes.delete("/mode", summary="Not here: the mode for all", responses=_NEVER)
-    async def no_mode_for_all(request: Request) -> Response:
-        """It is fixed: 403."""
-        await desk.reader(request)
-        raise Forbidden("what holds for all subjects is fixed; set it for a subject of your own")
 
     @routes.get("/mode/{subject}", summary="A subject's mode", responses=_shown(_MODE, 404))
     async def mode(request: Request, subject: str, defaultToGlobal: bool = False) -> Response:  # noqa: N803
