@@ -58,17 +58,17 @@ class Messages:
 
     def _learn(self, schema_id: int) -> tuple[Shape, Columns] | Rejected:
         found: tuple[Shape, Columns] | Rejected
+        unknown = Rejected(f"the registry does not know its schema id {schema_id}")
         if time.monotonic() < self._unknown.get(schema_id, 0.0):
-            return Rejected(f"the registry does not know its schema id {schema_id}")
+            return unknown
         try:
             shape = Shape.from_text(self._registry().schema(schema_id))
             found = shape, self._bound(shape.fields)
         except UnknownSchema:  # it may tomorrow
-            found = Rejected(f"the registry does not know its schema id {schema_id}")
             if len(self._unknown) >= KNOWN:
                 self._unknown.clear()
             self._unknown[schema_id] = time.monotonic() + UNKNOWN_SECONDS
-            return found
+            return unknown
         except ContractRefused as refused:
             found = Rejected(f"records of schema id {schema_id} are not taken: {refused.detail}")
         except Rejected as rejected:

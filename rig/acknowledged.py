@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,7 +26,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from rig.blows import KILL, Blow, fell
-from rig.receipts import Receipts
+from rig.issuer import base64url
+from rig.receipts import Receipts, decoded
 from rig.site import Failed, Site, environment, tail
 from rig.tables import SqliteFile
 
@@ -185,10 +185,10 @@ class Acknowledged:
         wrong += [f"{each} is there and nobody wrote it" for each in times.keys() - tried]
         for number, receipt in shown.items():
             place, entry = stored.get(number, (0, b""))
-            proof = json.loads(_decoded(receipt))
+            proof = json.loads(decoded(receipt))
             if not self._receipts.prove(receipt, b"%d" % number):
                 wrong.append(f"the receipt of {number} proves nothing")
-            elif (proof["number"], _decoded(proof["entry"])) != (place, hashlib.sha256(entry).digest()):
+            elif (proof["number"], decoded(proof["entry"])) != (place, hashlib.sha256(entry).digest()):
                 wrong.append(f"the receipt of {number} is of another entry")
         return wrong
 
@@ -198,10 +198,10 @@ class Acknowledged:
         for first, end, token in self._audit.rows(
             "SELECT first, last, token FROM audit_groups WHERE writer = 'gateway-1' ORDER BY last"
         ):
-            group = json.loads(_decoded(bytes(token).split(b".")[1].decode("ascii")))
+            group = json.loads(decoded(bytes(token).split(b".")[1].decode("ascii")))
             if (first, group["first"], group["last"], group["previous"]) != (last + 1, first, end, previous):
                 return [f"the chain breaks at {first}"]
-            last, previous = end, _encoded(hashlib.sha256(bytes(token)).digest())
+            last, previous = end, base64url(hashlib.sha256(bytes(token)).digest())
         (entries,) = self._audit.rows("SELECT count(*) FROM audit_entries WHERE writer = 'gateway-1'")[0]
         return [] if entries == last else [f"{entries} entries stand in groups of {last}"]
 
@@ -241,14 +241,6 @@ def _published(pem: Path) -> dict[str, Any]:
     """The JWK Set of a signing key (RFC 8037; its kid is the thumbprint of RFC 7638)."""
     key = load_pem_private_key(pem.read_bytes(), None)
     assert isinstance(key, Ed25519PrivateKey)
-    x = _encoded(key.public_key().public_bytes_raw())
-    kid = _encoded(hashlib.sha256(f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'.encode()).digest())
+    x = base64url(key.public_key().public_bytes_raw())
+    kid = base64url(hashlib.sha256(f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'.encode()).digest())
     return {"keys": [{"kid": kid, "x": x}]}
-
-
-def _decoded(text: str) -> bytes:
-    return urlsafe_b64decode(text + "==")
-
-
-def _encoded(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")

@@ -60,7 +60,7 @@ class Key:
     def public(self) -> dict[str, str]:
         """As it stands in a key set."""
         raw = self._private.public_key().public_bytes_raw()
-        return {"kty": "OKP", "crv": "Ed25519", "kid": self.kid, "alg": "EdDSA", "use": "sig", "x": _base64(raw)}
+        return {"kty": "OKP", "crv": "Ed25519", "kid": self.kid, "alg": "EdDSA", "use": "sig", "x": base64url(raw)}
 
     def token(self, client: str) -> str:
         """An access token for this client, as RFC 9068 has it."""
@@ -71,7 +71,7 @@ class Key:
             "iat": now, "exp": now + LIFETIME, "jti": secrets.token_hex(8),
         }  # fmt: skip
         signed = f"{_part(header)}.{_part(claims)}"
-        return f"{signed}.{_base64(self._private.sign(signed.encode()))}"
+        return f"{signed}.{base64url(self._private.sign(signed.encode()))}"
 
 
 class Issuer:
@@ -177,8 +177,8 @@ def _handler(issuer: Issuer) -> type[BaseHTTPRequestHandler]:
 
 
 def _part(said: dict[str, Any]) -> str:
-    return _base64(json.dumps(said).encode())
+    return base64url(json.dumps(said).encode())
 
 
-def _base64(data: bytes) -> str:
+def base64url(data: bytes) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -12,9 +12,7 @@ from typing import Protocol
 from exchange.contracts import Contract
 from exchange.errors import ContractRefused, UnknownSchema
 
-MAX_REASON = (
-    1_000  # characters kept of why an id stands for no contract: anybody's schema may have any number of faults
-)
+MAX_REASON = 1_000  # characters kept of why an id stands for no contract: a schema may have any number of faults
 
 
 class SchemaSource(Protocol):
