@@ -18,6 +18,7 @@ from exchange.audit.store import AuditStore
 from exchange.audit.tables import LINEAGE, entries, groups, metadata
 from exchange.audit.writer import Writer, append_admin
 from exchange.errors import AuditUnavailable, Fenced, SchemaOutdated
+from exchange.store import database
 from exchange.store.database import is_sqlite, sqlite_path
 from tests.support.audit import SIGNER, entry, fresh_store, sqlite_url, verified
 
@@ -309,6 +310,53 @@ def test_a_connection_that_the_server_cut_costs_nothing(fresh_postgres) -> None:
 
 
 # --- administrative acts ---------------------------------------------------------------------------------------------
+
+
+def test_threads_of_one_process_wait_for_each_other_and_not_for_sqlite_to_look_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite sleeps longer each time that it finds its lock taken: the writer behind a sealer lost 5 ms by it."""
+    store, begun = fresh_store(sqlite_url(tmp_path)), []
+    writing = database.writing
+    monkeypatch.setattr(
+        database, "writing", lambda engine: begun.append(threading.current_thread().name) or writing(engine)
+    )
+
+    def write() -> None:
+        with store.writing():
+            pass
+
+    with store.writing():
+        other = threading.Thread(target=write, name="other")
+        other.start()
+        other.join(0.2)
+        assert other.is_alive()
+        assert begun.count("other") == 0
+    other.join(5)
+    assert begun.count("other") == 1
+    store.close()
+
+
+def test_who_waits_for_another_thread_gives_up_in_its_time(tmp_path: Path) -> None:
+    store = fresh_store(sqlite_url(tmp_path))
+    found: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            with store.writing():
+                pass
+        except AuditUnavailable as unavailable:
+            found.append(unavailable)
+
+    with store.writing():
+        other = threading.Thread(target=write)
+        other.start()
+        other.join(5)
+        assert not other.is_alive()
+    assert len(found) == 1
+    with store.writing():
+        pass
+    store.close()
 
 
 def test_administrative_acts_wait_for_their_turn(store: AuditStore) -> None:

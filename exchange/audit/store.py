@@ -6,6 +6,7 @@ The statements take a connection, so that a caller decides what is one transacti
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -87,6 +88,7 @@ class AuditStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
+        self._turn = threading.Lock()
 
     @classmethod
     def open(cls, url: str, options: Mapping[str, Any] | None = None) -> AuditStore:
@@ -116,8 +118,13 @@ class AuditStore:
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """One transaction that may write. Raises AuditUnavailable; it may have been committed all the same."""
+        began = time.monotonic()
         with unavailable(), ExitStack() as transaction:
-            yield _in_turn(lambda: transaction.enter_context(database.writing(self.engine)), _TURN_SECONDS)
+            # Of two threads of this process one is woken when the other is done: SQLite would only look again later.
+            if not database.is_postgres(self.engine) and self._turn.acquire(timeout=_TURN_SECONDS):
+                transaction.callback(self._turn.release)
+            left = _TURN_SECONDS - (time.monotonic() - began)
+            yield _in_turn(lambda: transaction.enter_context(database.writing(self.engine)), left)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
