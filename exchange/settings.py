@@ -120,13 +120,16 @@ SigningAlgorithm = Literal[
 ]
 
 
+DISCOVERED = "discovery"  # the token endpoint is the one that the discovery document names
+
+
 class IssuerSettings(Part):
     """[[issuers]] an OIDC issuer whose tokens are accepted."""
 
     issuer: str  # compared exactly with a token's `iss`
     discovery: str | None = None  # where the discovery document is fetched, if not at the issuer's own address
     jwks: str | None = None  # where the keys are fetched, if not where the discovery document says
-    token_endpoint: str | None = None  # where client id and secret (HTTP Basic at the registry) become a token
+    token_endpoint: str | None = None  # where client id and secret (HTTP Basic) become a token, or DISCOVERED
     typ: list[str] = ["at+jwt"]
     algorithms: list[SigningAlgorithm] = ["RS256", "ES256", "PS256", "EdDSA", "Ed25519"]
     max_lifetime_s: int = Field(default=600, ge=1, le=86_400)

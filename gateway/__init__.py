@@ -7,7 +7,8 @@ In reading order:
     limits            the outermost layer: sizes, times, request ids, security headers, metrics, the log
     connection        the bounds beneath ASGI: headers that never end, answers that nobody reads
     jws               signed tokens, opened strictly and verified
-    keysets           issuers' public keys: discovery, refresh, the last good ones
+    discovery         what an issuer says of itself: where its keys are, where it gives tokens
+    keysets           issuers' public keys: refresh, the last good ones
     tokens            access tokens checked as RFC 9068 asks
     identity          the Authorization header, the token behind it, the client in our list
     issuer            the built-in token issuer, for one machine

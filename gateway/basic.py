@@ -1,7 +1,8 @@
 """HTTP Basic at the registry: client id and secret are exchanged for an access token, which is checked as any other.
 
 Many registry clients know no other way. They are exchanged by the built-in issuer, where it runs and knows the client,
-else at the token endpoint of the one issuer that has `issuers.token_endpoint`; nothing else can be known about a secret
+else at the token endpoint of the one issuer that has `issuers.token_endpoint` (an address, or the one that its
+discovery document names); nothing else can be known about a secret
 here. The token is remembered until it ends, a wrong secret for a few seconds, each by a hash; who sends wrong secrets
 on and on is not asked about any more for a while, so that neither this processor nor the issuer can be flooded.
 """
@@ -13,6 +14,7 @@ import binascii
 import hashlib
 from base64 import b64decode, b64encode
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote_plus
@@ -79,14 +81,20 @@ class BuiltIn:
 class TokenEndpoint:
     """The token endpoint of another issuer (RFC 6749 sections 2.3.1 and 4.4)."""
 
-    def __init__(self, address: str, http: httpx2.AsyncClient) -> None:
+    def __init__(self, address: Callable[[], str | None], http: httpx2.AsyncClient) -> None:
+        """`address`: where it is now; None while that is not known."""
         self._address = address
         self._http = http
 
     async def __call__(self, client_id: str, secret: str) -> Granted:
+        address = self._address()
+        if address is None:
+            raise IssuerUnavailable(
+                "its discovery document names no token endpoint that can be used, or was not read yet"
+            )
         try:
             async with asyncio.timeout(FETCH_SECONDS):
-                status, document = await self._ask(authorization(client_id, secret))
+                status, document = await self._ask(address, authorization(client_id, secret))
         except (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise IssuerUnavailable(f"its token endpoint ({type(error).__name__})") from None
         if status in (400, 401, 403) and document.get("error") in ("invalid_client", "unauthorized_client"):
@@ -98,12 +106,12 @@ class TokenEndpoint:
             raise IssuerUnavailable("its token endpoint answers with no token of a known life")
         return Granted(token, float(seconds))
 
-    async def _ask(self, header: str) -> tuple[int, dict[str, Any]]:
+    async def _ask(self, address: str, header: str) -> tuple[int, dict[str, Any]]:
         headers = {
             "authorization": header, "content-type": "application/x-www-form-urlencoded", "accept": "application/json"
         }  # fmt: skip
         body = bytearray()
-        async with self._http.stream("POST", self._address, content=FORM, headers=headers) as response:
+        async with self._http.stream("POST", address, content=FORM, headers=headers) as response:
             async for chunk in response.aiter_bytes():
                 body += chunk
                 if len(body) > DOCUMENT_BYTES:

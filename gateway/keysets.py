@@ -1,4 +1,4 @@
-"""Issuers' public keys: found by OIDC discovery, refreshed in the background, kept while the issuer is away.
+"""Issuers' public keys: found by discovery, refreshed in the background, kept while the issuer is away.
 
 A refresh a minute after the last, whoever caused that, so that a key replaced under its old name counts within that
 time. A token with an unknown key id asks for one at once, but never sooner than 30 seconds after the last: under a
@@ -12,8 +12,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from typing import Protocol
 
 import httpx2
 import structlog
@@ -21,8 +20,9 @@ from joserfc.jwk import Key
 
 from exchange.clock import Clock
 from exchange.errors import IssuerUnavailable
-from exchange.settings import IssuerSettings
-from gateway import jws, strictjson
+from exchange.settings import DISCOVERED, IssuerSettings
+from gateway import jws
+from gateway.discovery import Metadata, Refused, discover, fetch
 
 log = structlog.get_logger("gateway")
 
@@ -32,7 +32,6 @@ UNKNOWN_KEY_GAP_SECONDS = 30.0
 LAST_GOOD_SECONDS = 3600.0
 FETCH_SECONDS = 5.0
 WAIT_SECONDS = 2.0  # how long a request waits for the fetch that it caused
-DOCUMENT_BYTES = 512 * 1024
 MAX_KEYS = 64
 
 
@@ -71,10 +70,6 @@ class FixedKeys:
         return math.inf
 
 
-class _Refused(Exception):
-    """A document that cannot be used, with the reason."""
-
-
 class IssuerKeys:
     """The keys of one OIDC issuer. `run` refreshes them until it is cancelled."""
 
@@ -83,6 +78,7 @@ class IssuerKeys:
         self._http = http
         self._clock = clock
         self._keys: tuple[Key, ...] = ()
+        self._metadata: Metadata | None = None
         self._good_at: float | None = None
         self._tried_at: float | None = None
         self._renewed = float("-inf")  # when the keys were last read, on the loop's clock
@@ -103,6 +99,11 @@ class IssuerKeys:
     def known(self) -> bool:
         """Whether a token of this issuer could be verified now."""
         return self._now() <= self.until
+
+    @property
+    def token_endpoint(self) -> str | None:
+        """Where the issuer gives tokens, as its newest discovery document says; None while that is not known."""
+        return self._metadata.token_endpoint if self._metadata is not None else None
 
     async def run(self) -> None:
         """Refresh for ever: a minute after the last time, sooner after a failure."""
@@ -139,7 +140,7 @@ class IssuerKeys:
         try:
             async with asyncio.timeout(FETCH_SECONDS):
                 keys = await self._fetch_keys()
-        except _Refused as error:
+        except Refused as error:
             log.warning("issuer keys not refreshed", issuer=issuer, reason=str(error))
             return False
         except (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL) as error:
@@ -151,46 +152,18 @@ class IssuerKeys:
         return True
 
     async def _fetch_keys(self) -> tuple[Key, ...]:
-        address = self._settings.jwks or await self._discover()
-        document = await self._document(address)
+        address = self._settings.jwks
+        if address is None or self._settings.token_endpoint == DISCOVERED:
+            self._metadata = await discover(self._settings, self._http)
+            address = address or self._metadata.jwks_uri
+        document = await fetch(address, self._http)
         jwks = document.get("keys")
         if not isinstance(jwks, list):
-            raise _Refused("the key set has no list of keys")
+            raise Refused("the key set has no list of keys")
         keys = tuple(key for jwk in jwks[:MAX_KEYS] if (key := jws.public_key(jwk)) is not None)
         if not keys:
-            raise _Refused("the key set holds no key that can verify a token")
+            raise Refused("the key set holds no key that can verify a token")
         return keys
-
-    async def _discover(self) -> str:
-        """Where the keys are, by OpenID Connect Discovery 1.0: the document must name the configured issuer exactly."""
-        settings = self._settings
-        address = settings.discovery or settings.issuer.removesuffix("/") + "/.well-known/openid-configuration"
-        document = await self._document(address)
-        if document.get("issuer") != settings.issuer:
-            raise _Refused("the discovery document names another issuer than the one configured")
-        found = document.get("jwks_uri")
-        if not isinstance(found, str):
-            raise _Refused("the discovery document names no jwks_uri")
-        if urlsplit(address).scheme == "https" and urlsplit(found).scheme != "https":
-            raise _Refused("the discovery document came by https and names keys that do not")
-        return found
-
-    async def _document(self, address: str) -> dict[str, Any]:
-        async with self._http.stream("GET", address, headers={"accept": "application/json"}) as response:
-            if response.status_code != 200:
-                raise _Refused(f"status {response.status_code}")
-            body = bytearray()
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > DOCUMENT_BYTES:
-                    raise _Refused(f"a document of more than {DOCUMENT_BYTES} bytes")
-        try:
-            value = strictjson.read(bytes(body))
-        except strictjson.Malformed as error:
-            raise _Refused(f"a document that is {error.detail}") from None
-        if not isinstance(value, dict):
-            raise _Refused("a document that is not a JSON object")
-        return value
 
     def _fresh(self) -> tuple[Key, ...]:
         if self._good_at is None:

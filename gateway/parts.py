@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import httpx2
@@ -20,7 +19,7 @@ from exchange.clock import Clock, system_clock
 from exchange.disclosure import Disclosure, PolicyWatch
 from exchange.errors import SettingWrong, TryLater
 from exchange.registry import StoreRegistry
-from exchange.settings import IssuerSettings, Settings
+from exchange.settings import DISCOVERED, IssuerSettings, Settings
 from exchange.store import PushLedger, SubjectsSeen, open_reader
 from exchange.wiring import (
     audit_keys,
@@ -37,6 +36,7 @@ from exchange.wiring import (
 )
 from gateway.app import Parts, build
 from gateway.basic import BuiltIn, Secrets, TokenEndpoint
+from gateway.discovery import is_loopback
 from gateway.harvest import Harvest
 from gateway.identity import Identity
 from gateway.issuer import DevIssuer, SigningKey, UsedAssertions, load_clients
@@ -154,7 +154,8 @@ class _Issuers:
 
     def secrets(self, settings: Settings, clock: Clock) -> Secrets:
         """Who can exchange a client's secret for a token."""
-        endpoints = [each.token_endpoint for each in settings.issuers if each.token_endpoint]
+        named = [(each.token_endpoint, keys) for each, keys in zip(settings.issuers, self.remote, strict=True)]
+        endpoints = [_endpoint(where, keys) for where, keys in named if where]
         if len(endpoints) > 1:
             raise SettingWrong("issuers.token_endpoint: of one issuer only, since a secret names none")
         built_in = None if self.built_in is None else BuiltIn(self.built_in)
@@ -194,12 +195,9 @@ def built_in_issuer(settings: Settings, clock: Clock) -> DevIssuer:
     return DevIssuer(dev.issuer, url, gateway.audience, key, clients, used, dev.lifetime_s, clock)
 
 
-def is_loopback(host: str | None) -> bool:
-    """Whether this host can only be reached from this machine."""
-    try:
-        return host == "localhost" or (host is not None and ip_address(host).is_loopback)
-    except ValueError:
-        return False
+def _endpoint(where: str, keys: IssuerKeys) -> Callable[[], str | None]:
+    """The token endpoint at the moment of asking: what the settings say, or the newest discovery document."""
+    return (lambda: keys.token_endpoint) if where == DISCOVERED else (lambda: where)
 
 
 def _bracketed(host: str) -> str:
@@ -212,12 +210,21 @@ def _check_addresses(issuer: IssuerSettings) -> None:
         parts = urlsplit(address or "https://unset")
         if parts.scheme not in ("https", "http") or not parts.hostname:
             raise SettingWrong(f"issuers.{name}: must be a URL that begins with https://")
-    endpoint = urlsplit(issuer.token_endpoint or "https://unset")
+    given = None if issuer.token_endpoint == DISCOVERED else issuer.token_endpoint
+    endpoint = urlsplit(given or "https://unset")
     if not endpoint.hostname or (endpoint.scheme != "https" and not is_loopback(endpoint.hostname)):
-        raise SettingWrong("issuers.token_endpoint: must be a URL that begins with https://: secrets go there")
-    fetched = issuer.jwks or issuer.discovery or issuer.issuer
-    if urlsplit(fetched).scheme == "http" and not is_loopback(urlsplit(fetched).hostname):
+        raise SettingWrong(
+            "issuers.token_endpoint: must be a URL that begins with https:// (secrets go there), or `discovery`"
+        )
+    if issuer.token_endpoint == DISCOVERED and _in_the_clear(issuer.discovery or issuer.issuer):
+        raise SettingWrong("issuers.token_endpoint: `discovery` needs a discovery document by https: secrets go there")
+    if _in_the_clear(issuer.jwks or issuer.discovery or issuer.issuer):
         log.warning("issuer keys are fetched without TLS", issuer=issuer.issuer)
+
+
+def _in_the_clear(address: str) -> bool:
+    parts = urlsplit(address)
+    return parts.scheme == "http" and not is_loopback(parts.hostname)
 
 
 def _in_thread(call: Callable[[], object]) -> Callable[[], Awaitable[None]]:

@@ -224,7 +224,8 @@ async def test_nobody_to_ask() -> None:
 
 
 def endpoint(answer: Any) -> TokenEndpoint:
-    return TokenEndpoint("https://id.city.example/token", httpx2.AsyncClient(transport=httpx2.MockTransport(answer)))
+    http = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+    return TokenEndpoint(lambda: "https://id.city.example/token", http)
 
 
 async def test_a_secret_is_exchanged_at_the_token_endpoint() -> None:
@@ -264,6 +265,15 @@ async def test_what_a_token_endpoint_may_answer(status: int, document: Any, expe
     assert SECRET not in str(caught.value)
 
 
+async def test_no_secret_leaves_before_it_is_known_where_to() -> None:
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        raise AssertionError("nothing may be asked")
+
+    unknown = TokenEndpoint(lambda: None, httpx2.AsyncClient(transport=httpx2.MockTransport(answer)))
+    with pytest.raises(IssuerUnavailable, match="token endpoint"):
+        await unknown("civil-push", SECRET)
+
+
 async def test_a_token_endpoint_that_is_away() -> None:
     def fail(request: httpx2.Request) -> httpx2.Response:
         raise httpx2.ConnectError("no", request=request)
@@ -298,6 +308,9 @@ async def test_a_token_that_is_not_taken_is_exchanged_anew(tmp_path: Path) -> No
         [{"issuer": "https://a", "token_endpoint": "http://id.city.example/token"}],
         [{"issuer": "https://a", "token_endpoint": "ftp://id.city.example/token"}],
         [{"issuer": "https://a", "token_endpoint": "https:///token"}],
+        [{"issuer": "http://id.city.example", "token_endpoint": "discovery"}],
+        [{"issuer": "https://a", "discovery": "http://keycloak.internal/config", "token_endpoint": "discovery"}],
+        [{"issuer": f"https://{one}", "token_endpoint": "discovery"} for one in "ab"],
         [{"issuer": f"https://{one}", "token_endpoint": "https://id.city.example/token"} for one in "ab"],
     ],
 )

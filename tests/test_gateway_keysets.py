@@ -70,6 +70,78 @@ async def test_discovery_may_be_fetched_elsewhere_but_the_issuer_is_one_string()
         assert not await issuer.keys(StandingClock(), discovery=inside).refresh()
 
 
+OAUTH = "https://id.city.example/.well-known/oauth-authorization-server/realms/city"  # RFC 8414 section 3.1
+
+
+async def test_an_issuer_that_knows_only_rfc_8414_is_found_too() -> None:
+    issuer = Issuer(ec("a"))
+    pages = {OAUTH: issuer.document, JWKS: issuer.jwks}
+    issuer.answer = lambda request: (
+        httpx2.Response(200, json=pages[str(request.url)]) if str(request.url) in pages else httpx2.Response(404)
+    )
+    keys = issuer.keys(StandingClock())
+    assert await keys.refresh()
+    assert issuer.fetched == [DISCOVERY, OAUTH, JWKS]
+    issuer.document["issuer"] = ISSUER + "/"
+    assert not await keys.refresh(), "there too it is one string"
+
+
+@pytest.mark.parametrize("status", [500, 503, 302])
+async def test_a_server_that_is_ill_is_not_passed_by(status: int) -> None:
+    issuer = Issuer(ec("a"))
+    issuer.answer = lambda request: (
+        httpx2.Response(status) if str(request.url) == DISCOVERY else httpx2.Response(200, json=issuer.document)
+    )
+    assert not await issuer.keys(StandingClock()).refresh()
+    assert issuer.fetched == [DISCOVERY]
+
+
+async def test_where_the_address_is_set_no_other_is_tried() -> None:
+    issuer = Issuer(ec("a"))
+    issuer.answer = lambda _: httpx2.Response(404)
+    assert not await issuer.keys(StandingClock(), discovery="https://inside.example/config").refresh()
+    assert issuer.fetched == ["https://inside.example/config"]
+
+
+async def test_the_token_endpoint_is_the_newest_documents() -> None:
+    issuer = Issuer(ec("a"))
+    keys = issuer.keys(
+        StandingClock(), token_endpoint="discovery", jwks=JWKS
+    )  # keys elsewhere: it is read all the same
+    assert keys.token_endpoint is None
+    for place in ("https://id.city.example/token", "https://id2.city.example/token"):
+        issuer.document["token_endpoint"] = place
+        assert await keys.refresh()
+        assert keys.token_endpoint == place
+
+
+@pytest.mark.parametrize(
+    "place", ["http://id.city.example/t", "http://127.0.0.1/t", "ftp://x/t", "https://", "https://[", 7]
+)
+async def test_no_secret_goes_where_a_document_by_https_has_no_https(place: Any) -> None:
+    issuer = Issuer(ec("a"))
+    issuer.document["token_endpoint"] = place
+    keys = issuer.keys(StandingClock(), token_endpoint="discovery")
+    assert await keys.refresh()
+    assert keys.token_endpoint is None
+
+
+async def test_on_loopback_a_token_endpoint_may_be_by_http() -> None:
+    local = "http://127.0.0.1:8081/realms/city"
+    pages = {
+        f"{local}/.well-known/openid-configuration": {
+            "issuer": local, "jwks_uri": f"{local}/certs", "token_endpoint": f"{local}/token"
+        },
+        f"{local}/certs": {"keys": [public(ec("a"))]},
+    }  # fmt: skip
+    http = httpx2.AsyncClient(
+        transport=httpx2.MockTransport(lambda request: httpx2.Response(200, json=pages[str(request.url)]))
+    )
+    keys = IssuerKeys(IssuerSettings(issuer=local, token_endpoint="discovery"), http, StandingClock())
+    assert await keys.refresh()
+    assert keys.token_endpoint == f"{local}/token"
+
+
 async def test_keys_may_be_fetched_without_discovery() -> None:
     issuer = Issuer(ec("a"))
     assert await issuer.keys(StandingClock(), jwks=JWKS).refresh()
@@ -78,6 +150,7 @@ async def test_keys_may_be_fetched_without_discovery() -> None:
 
 BROKEN: dict[str, Callable[[Issuer], None]] = {
     "keys by http after discovery by https": lambda it: it.document.update(jwks_uri=JWKS.replace("https", "http")),
+    "keys at no address": lambda it: it.document.update(jwks_uri="https://["),
     "no jwks_uri": lambda it: it.document.pop("jwks_uri"),
     "no list of keys": lambda it: setattr(it, "jwks", {"keys": "none"}),
     "no usable key": lambda it: setattr(it, "jwks", {"keys": [{"kty": "oct", "k": "eA"}, 7]}),

@@ -21,7 +21,8 @@ from exchange.audit import AuditStore, PublicKeys, Receipt, verify_receipt
 from exchange.errors import AuditUnavailable, PolicyUnavailable, SettingWrong
 from exchange.settings import IssuerSettings, Settings
 from gateway import trail
-from gateway.parts import create_app, is_loopback
+from gateway.discovery import is_loopback
+from gateway.parts import create_app
 from gateway.trail import Trail
 from tests.support.gateway import Log
 from tests.support.server import serving
