@@ -8,6 +8,7 @@ In reading order:
     bundle       the immutable version, its bytes and its hash
     files        reading policies/: bounded, inside the folder, every reason collected
     entries      from the files' entries to clients, purposes and agreements, checked against the contracts
+    editing      clients.toml with one entry added or struck
 
 Agreements are data and never compiled to Cedar; `exchange.decisions` hands them to the guardrails as context, and its
 `load_bundle` puts the whole together.

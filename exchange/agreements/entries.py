@@ -56,6 +56,7 @@ class _ClientEntry(_Entry):
     department: DepartmentName
     scopes: list[Scope]
     purposes: list[Identifier]
+    struck: date | None = None
 
 
 class _Title(_Entry):
@@ -116,8 +117,9 @@ def purposes(table: Mapping[str, Any], terms: Mapping[tuple[str, int], Terms], f
 
 
 def clients(table: Mapping[str, Any], purposes: Mapping[str, Purpose], file: Place) -> list[Client]:
-    """The clients of clients.toml."""
+    """The clients of clients.toml, without those that are struck; whatever the day says, they are out."""
     found: dict[tuple[str, str], Client] = {}
+    out: set[tuple[str, str]] = set()
     for place, given in _listed(table, "clients", file):
         entry = _read(_ClientEntry, given, place)
         if entry is None:
@@ -130,12 +132,15 @@ def clients(table: Mapping[str, Any], purposes: Mapping[str, Purpose], file: Pla
             scopes=tuple(sorted(set(entry.scopes))),
             purposes=tuple(sorted(set(entry.purposes))),
         )
+        if found.setdefault(client.key, client) is not client:
+            place.refuse("this issuer and client_id stand here twice")
+        if entry.struck is not None:
+            out.add(client.key)
+            continue
         for purpose in client.purposes:
             if purpose not in purposes:
                 place.refuse(f"purposes: {purpose} does not stand in purposes.toml")
-        if found.setdefault(client.key, client) is not client:
-            place.refuse("this issuer and client_id stand here twice")
-    return list(found.values())
+    return [client for key, client in found.items() if key not in out]
 
 
 def agreements(table: Mapping[str, Any], owner: str, known: Known, file: Place) -> list[tuple[Place, Agreement]]:

@@ -105,9 +105,12 @@ def read_text(file: Path, folder: Path, reasons: Reasons, limit: int = MAX_BYTES
     return None
 
 
-def read_toml(file: Path, folder: Path, reasons: Reasons) -> dict[str, Any] | None:
-    """The table of a TOML file (which refuses a key that stands twice); None with a reason."""
-    text = read_text(file, folder, reasons)
+def read_toml(file: Path, folder: Path, reasons: Reasons, instead: str | None = None) -> dict[str, Any] | None:
+    """The table of a TOML file (which refuses a key that stands twice); None with a reason.
+
+    `instead` is what the file is about to hold: it is read in its place.
+    """
+    text = read_text(file, folder, reasons) if instead is None else instead
     if text is None:
         return None
     try:

@@ -1,8 +1,9 @@
 """The `exchange` command.
 
-Each room holds one noun's commands, in the order in which a city meets them: init, policy, broker, up, materialise,
-token, rejects, audit, restored, demo. The other packages add theirs by the entry point group `exchange.commands`. An
-error that ends a command is printed as one line; its exit status says who must act (see options.STATUS).
+Each room holds one noun's commands, in the order in which a city meets them: init, policy, client, broker, up,
+materialise, token, rejects, audit, restored, demo. The other packages
+add theirs by the entry point group `exchange.commands`. An error that ends a command is printed as one line; its exit
+status says who must act (see options.STATUS).
 
 Only the command that was named is loaded: of the twenty processes of a city on one machine none should carry what
 another one needs.
@@ -26,6 +27,7 @@ GROUP = "exchange.commands"
 OWN = {
     "init": "exchange.cli.init",
     "policy": "exchange.cli.policy",
+    "client": "exchange.cli.client",
     "broker": "exchange.cli.broker",
     "up": "exchange.cli.up",
     "materialise": "exchange.cli.materialise",

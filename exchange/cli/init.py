@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import tomllib
 from pathlib import Path
@@ -14,10 +15,12 @@ import typer
 from exchange.audit.keys import Signer
 from exchange.cli.options import CONFIG, Config, say
 from exchange.errors import SettingWrong
-from exchange.settings import Settings
+from exchange.settings import Settings, read_table
 from exchange.wiring import client_secret
 
 app = typer.Typer()
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 SETTINGS = """\
 # Exchange's settings; docs/reference/settings.md has all of them. Paths are taken from this file's folder.
@@ -119,17 +122,42 @@ def _clients(settings: Settings) -> list[Path]:
         return []
     try:
         clients = tomllib.loads(listed.read_text("utf-8"))["clients"]
-        names = sorted({str(each["client_id"]) for each in clients if each["issuer"] == settings.dev_issuer.issuer})
+        ours = [each for each in clients if each["issuer"] == settings.dev_issuer.issuer and "struck" not in each]
+        names = sorted({str(each["client_id"]) for each in ours})
     except (OSError, ValueError, KeyError, TypeError):
         raise SettingWrong(f"policies: {listed} cannot be read; `exchange policy test` says why") from None
     made, lines = [], ["# The clients of the built-in issuer and the hashes of their secrets.\n"]
     for name in names:
-        secret = secrets.token_urlsafe(32)
-        write_private(client_secret(settings, name), secret.encode())
         made.append(client_secret(settings, name))
-        lines.append(f'[clients.{name}]\nsecret = "sha256:{hashlib.sha256(secret.encode()).hexdigest()}"\n')
+        lines.append(_secret_of(settings, name))
     write_private(file, "\n".join(lines).encode())
     return [*made, file]
+
+
+def add_secret(settings: Settings, name: str) -> list[Path]:
+    """A secret for one more client of the built-in issuer, which knows it when its gateway starts again.
+
+    What was made; nothing if it has one. Raises SettingWrong.
+    """
+    file, secret = settings.path(settings.dev_issuer.clients), client_secret(settings, name)
+    if not _PLAIN_NAME.fullmatch(name):
+        raise SettingWrong("the built-in issuer's clients are named in letters, digits, hyphens and underscores")
+    known = read_table(file, "`exchange init` makes one").get("clients", {}) if file.exists() else {}
+    if secret.exists() or name in known:
+        return []
+    text = _secret_of(settings, name)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as handle:
+        handle.write(f"\n{text}".encode())
+        handle.flush()
+        os.fsync(handle.fileno())
+    return [secret, file]
+
+
+def _secret_of(settings: Settings, name: str) -> str:
+    """Make a client's secret; what the issuer keeps of it."""
+    secret = secrets.token_urlsafe(32)
+    write_private(client_secret(settings, name), secret.encode())
+    return f'[clients.{name}]\nsecret = "sha256:{hashlib.sha256(secret.encode()).hexdigest()}"\n'
 
 
 def _random() -> bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -15,7 +16,7 @@ from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
 from exchange.clock import system_clock
 from exchange.contracts import Catalogue, Contract, load_catalogue
 from exchange.decisions import Decider, explain, load_bundle, without_effect
-from exchange.errors import NotFound, SettingWrong
+from exchange.errors import NotFound, PolicyRefused, SettingWrong
 from exchange.publish import Layout
 from exchange.records import CHECKPOINTS_TOPIC
 from exchange.registry import StoreRegistry
@@ -24,6 +25,21 @@ from exchange.topics import TopicSpec
 from exchange.wiring import open_broker, open_store
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientsEdit:
+    """clients.toml as it is about to be: `text`, written by `write` as soon as nothing but the bundle is left to do.
+
+    `before` is the version that the files make now. What else in them is not in force yet is applied with it only if
+    `others`.
+    """
+
+    text: str
+    before: str
+    details: Mapping[str, Any]
+    write: Callable[[], None]
+    others: bool
 
 
 @app.command()
@@ -97,20 +113,24 @@ def _in_force(settings: Settings) -> Bundle:
     return bundle
 
 
-def read_policies(settings: Settings) -> tuple[Catalogue, Bundle]:
-    """The contracts and the bundle that the folders make. Raises ContractRefused, PolicyRefused."""
+def read_policies(settings: Settings, clients: str | None = None) -> tuple[Catalogue, Bundle]:
+    """The contracts and the bundle that the folders make, or would make with `clients` as clients.toml.
+
+    Raises ContractRefused, PolicyRefused.
+    """
     catalogue = load_catalogue(settings.path(settings.schemas))
-    return catalogue, load_bundle(settings.path(settings.policies), catalogue, settings.timezone)
+    return catalogue, load_bundle(settings.path(settings.policies), catalogue, settings.timezone, clients)
 
 
-def apply_policies(settings: Settings) -> dict[str, Any]:
+def apply_policies(settings: Settings, edit: ClientsEdit | None = None) -> dict[str, Any]:
     """Make what the folders say true: tables, schemas, topics, and last the bundle that gateways look for.
 
     Everything is checked before anything is written; what comes before the bundle only adds, so that a failure half-way
-    leaves every decision as it was. Raises ContractRefused, PolicyRefused, Incompatible, StoreUnavailable,
-    BrokerUnavailable.
+    leaves every decision as it was. An `edit` of clients.toml is written before the bundle, so that a client that was
+    struck in the one is not let in again by the other. Raises ContractRefused, PolicyRefused, Incompatible,
+    StoreUnavailable, BrokerUnavailable.
     """
-    catalogue, bundle = read_policies(settings)
+    catalogue, bundle = read_policies(settings, edit.text if edit else None)
     served = [contract for contract in catalogue.contracts.values() if contract.sharing != "withheld"]
     specs = topics(settings, served)
     store = open_store(settings, system_clock)
@@ -125,13 +145,25 @@ def apply_policies(settings: Settings) -> dict[str, Any]:
             if registry.lookup(contract.registry_subject, contract.schema_text) is None
         ]
         newest = store.newest_bundle_version()
+        if edit is not None and newest not in (None, edit.before) and not edit.others:
+            raise PolicyRefused(
+                "policies/ or schemas/ hold other changes, which are not in force yet and would be applied too: see "
+                "`exchange policy test`, then `exchange policy apply`, or give --with-other-changes"
+            )
         stands = newest == bundle.version and whole_bundle(store, newest) is not None
         if new or not stands:
-            note(settings, "policy apply", bundle=bundle.version, details={"registers": new})
+            note(
+                settings,
+                "policy apply",
+                bundle=bundle.version,
+                details={"registers": new, **(edit.details if edit else {})},
+            )
         for contract in served:
             registry.register(contract.registry_subject, contract.schema_text)
         for spec in specs:
             broker.ensure(spec)
+        if edit is not None:
+            edit.write()
         if not stands:
             store.save_bundle(bundle.version, bundle.to_bytes())
     finally:

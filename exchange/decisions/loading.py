@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 CLIENTS, PURPOSES, AGREEMENTS, GUARDRAILS = "clients.toml", "purposes.toml", "agreements.toml", "guardrails"
 
 
-def load_bundle(policies: Path, catalogue: Catalogue, zone: str) -> Bundle:
+def load_bundle(policies: Path, catalogue: Catalogue, zone: str, clients_text: str | None = None) -> Bundle:
     """Read the folder, check all of it against the catalogue, run every guardrail case, and make the bundle.
 
-    `zone` is the IANA time zone in which a day of an agreement begins and ends. Nothing is written. Raises
-    PolicyRefused with every reason, one a line, each with its file and entry.
+    `zone` is the IANA time zone in which a day of an agreement begins and ends; `clients_text` what clients.toml is
+    about to hold, if that is asked about. Nothing is written. Raises PolicyRefused with every reason, one a line, each
+    with its file and entry.
     """
     root = policies.absolute()
     reasons = Reasons(root)
@@ -34,7 +35,8 @@ def load_bundle(policies: Path, catalogue: Catalogue, zone: str) -> Bundle:
     refuse_others(root, {CLIENTS, PURPOSES, GUARDRAILS, *departments}, reasons)
 
     purposes = entries.purposes(read_toml(root / PURPOSES, root, reasons) or {}, terms, reasons.at(root / PURPOSES))
-    clients = entries.clients(read_toml(root / CLIENTS, root, reasons) or {}, purposes, reasons.at(root / CLIENTS))
+    listed = read_toml(root / CLIENTS, root, reasons, clients_text) or {}
+    clients = entries.clients(listed, purposes, reasons.at(root / CLIENTS))
     granted: list[tuple[Place, Agreement]] = []
     known = entries.Known(catalogue.contracts, terms, purposes, where)
     for department in sorted(departments):
