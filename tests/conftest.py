@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.services import fresh_kafka, fresh_postgres, kafka_servers, postgres_url
+from tests.support.services import fresh_kafka, fresh_postgres, kafka_servers, keycloak_url, postgres_url
 
-__all__ = ["fresh_kafka", "fresh_postgres", "kafka_servers", "postgres_url"]
+__all__ = ["fresh_kafka", "fresh_postgres", "kafka_servers", "keycloak_url", "postgres_url"]
 
 
 @pytest.fixture

@@ -36,7 +36,9 @@ class Process:
             return None
         return int(pid) if _started(int(pid)) == started else None
 
-    def start(self, command: list[str], log: Path, account: Account | None = None) -> None:
+    def start(
+        self, command: list[str], log: Path, account: Account | None = None, env: dict[str, str] | None = None
+    ) -> None:
         """Start it in a session of its own, so that it outlives this script and its terminal."""
         with log.open("ab") as out:
             child = subprocess.Popen(  # noqa: S603 the commands are ours
@@ -45,6 +47,7 @@ class Process:
                 stdout=out,
                 stderr=out,
                 cwd="/",
+                env=env,
                 start_new_session=True,
                 user=account.pw_uid if account else None,
                 group=account.pw_gid if account else None,

@@ -1,9 +1,10 @@
-"""Real Apache Kafka and PostgreSQL for the tests that carry the `services` marker.
+"""Real Apache Kafka, PostgreSQL and Keycloak for the tests that carry the `services` marker.
 
-Each is looked for in this order: the variable EXCHANGE_TEST_KAFKA (host:port) or EXCHANGE_TEST_POSTGRES (a URL whose
-user may make databases); a container, if a docker engine answers; processes of this machine
-(deploy/local/services.py), in a folder of their own, stopped at the end of the session. If none works, the test is
-skipped with the reason; with EXCHANGE_TEST_REQUIRED=1 it fails instead.
+Each is looked for in this order: the variable EXCHANGE_TEST_KAFKA (host:port), EXCHANGE_TEST_POSTGRES (a URL whose
+user may make databases) or EXCHANGE_TEST_KEYCLOAK (a URL with its administrator; its realm `city` is as imported); a
+container, if a docker engine answers (not for Keycloak); processes of this machine (deploy/local/services.py), in a
+folder of their own, stopped at the end of the session. If none works, the test is skipped with the reason; with
+EXCHANGE_TEST_REQUIRED=1 it fails instead.
 """
 
 from __future__ import annotations
@@ -78,6 +79,12 @@ def kafka_servers() -> Iterator[str]:
 def postgres_url() -> Iterator[str]:
     """URL of a real PostgreSQL; use `fresh_postgres` for a database of one's own."""
     yield from _service("EXCHANGE_TEST_POSTGRES", "postgres", _postgres_container)
+
+
+@pytest.fixture(scope="session")
+def keycloak_url() -> Iterator[str]:
+    """URL, with its administrator, of a real Keycloak that has imported deploy/keycloak/city-realm.json."""
+    yield from _service("EXCHANGE_TEST_KEYCLOAK", "keycloak", lambda: None)
 
 
 @pytest.fixture

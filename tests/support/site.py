@@ -54,6 +54,10 @@ class Site:
             update={name: getattr(loaded, name).model_copy(update=update) for name, update in changes.items()}
         )
 
+    def apply(self) -> None:
+        """`exchange policy apply`."""
+        apply_policies(self.settings())
+
     def strike(self, client_id: str) -> None:
         """Take a client out of clients.toml and apply."""
         file = self.folder / "policies" / "clients.toml"
@@ -61,7 +65,7 @@ class Site:
         kept = [block for block in blocks if f'client_id = "{client_id}"' not in block]
         assert len(kept) == len(blocks) - 1
         file.write_text("".join(kept), "utf-8")
-        apply_policies(self.settings())
+        self.apply()
 
 
 @dataclass
