@@ -221,6 +221,45 @@ def test_every_column_comes_back(stores: Stores, others: int) -> None:
     assert stored(store) == expected(odd, *more)
 
 
+@pytest.mark.parametrize(("stand", "come"), [(2, COPY_ROWS), (COPY_ROWS, 2), (COPY_ROWS, COPY_ROWS)])
+def test_what_is_new_and_what_replaces_come_together(stores: Stores, stand: int, come: int) -> None:
+    """Also in one batch of many, where each goes its own way."""
+    store = stores.open()
+    keys = [f"k1.{number:022d}" for number in range(stand + come)]
+    old = [facet(number, subject_key=key) for number, key in enumerate(keys[:stand])]
+    new = [facet(1_000 + number, subject_key=key) for number, key in enumerate(reversed(keys))]
+    position = store.take(TOPIC, 0, "a", "id-1")
+    store.apply([batch(position, 1_000, old)])
+    assert store.apply([batch(Position(1_000, position.epoch), 2_000, new)]) == [Applied(stand + come, 0)]
+    assert stored(store) == expected(*new)
+
+
+@pytest.mark.parametrize("many", [0, COPY_ROWS])
+def test_each_identity_finds_its_own(stores: Stores, many: int) -> None:
+    """Whatever else of the same subject, contract, major or record key is asked for in the same batch."""
+    store = stores.open()
+    subjects = [f"k1.{number:022d}" for number in range(max(2, many // 8 + 1))]
+    identities = [
+        {"subject_key": subject, "contract": contract, "major": major, "record_key": record}
+        for subject in subjects
+        for contract in ("civil.person", "tax.person")
+        for major in (1, 2)
+        for record in ("", "r" * 22)
+    ]
+    old = [facet(number, **identity) for number, identity in enumerate(identities)]
+    late = [facet(1_000, version=None, origin=Origin("civil/people", 1, number), **identity)
+            for number, identity in enumerate(identities)]  # fmt: skip
+    position = store.take(TOPIC, 0, "a", "id-1")
+    store.apply([batch(position, 1_000, old)])
+    for part in (late[:1], late[1:2], late):
+        offset = store.take(TOPIC, 0, "a", "id-1")
+        assert store.apply([batch(offset, offset.offset + 1, part)]) == [Applied(0, len(part))], "repeats, all of them"
+    newer = [facet(2_000 + number, **identity) for number, identity in enumerate(identities) if number % 3]
+    offset = store.take(TOPIC, 0, "a", "id-1")
+    store.apply([batch(offset, 9_000, newer)])
+    assert stored(store) == expected(*[each for number, each in enumerate(old) if not number % 3], *newer)
+
+
 def test_the_newer_record_stands_in_whatever_order_they_come(stores: Stores) -> None:
     store = stores.open()
     position = store.take(TOPIC, 0, "a", "id-1")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -188,8 +189,11 @@ def test_a_row_that_another_has_locked(server: Stores) -> None:
 
 
 @pytest.mark.services
+@pytest.mark.parametrize("others", [0, facets.COPY_ROWS], ids=["few", "many"])
 @pytest.mark.parametrize("standing", [True, False], ids=["changed", "inserted"])
-def test_a_facet_that_another_writes_meanwhile(server: Stores, monkeypatch: pytest.MonkeyPatch, standing: bool) -> None:
+def test_a_facet_that_another_writes_meanwhile(
+    server: Stores, monkeypatch: pytest.MonkeyPatch, standing: bool, others: int
+) -> None:
     """One identity in two partitions, by a producer that partitions in its own way: no update is lost between them."""
     store = server.open()
     here, there = store.take(TOPIC, 0, "a", "id-1"), store.take(TOPIC, 1, "a", "id-1")
@@ -199,17 +203,19 @@ def test_a_facet_that_another_writes_meanwhile(server: Stores, monkeypatch: pyte
     newest = facet(0, partition=1, version=9)
     write = facets.write
 
-    def another_comes_first(connection: sa.Connection, won: facets.Standing) -> None:
+    def another_comes_first(*arguments: Any) -> None:
         monkeypatch.setattr(facets, "write", write)
         server.open().apply([Batch(TOPIC, 1, there.epoch, 0, 1, [newest])])
-        write(connection, won)
+        write(*arguments)
 
     monkeypatch.setattr(facets, "write", another_comes_first)
-    late = [Batch(TOPIC, 0, here.epoch, here.offset, 5, [facet(4, version=2)])]
-    with pytest.raises(StoreUnavailable, match="40001"):
+    more = [facet(offset, record_key=str(offset)) for offset in range(5, 5 + others)]
+    late = [Batch(TOPIC, 0, here.epoch, here.offset, 5 + others, [facet(4, version=2), *more])]
+    with pytest.raises(StoreUnavailable, match=r"PostgreSQL (40001|23505)"):
         store.apply(late)
-    assert store.apply(late) == [Applied(0, 1)]
     assert stored(store) == expected(newest)
+    assert store.apply(late) == [Applied(others, 1)]
+    assert stored(store) == expected(newest, *more)
 
 
 @pytest.mark.services
@@ -218,9 +224,9 @@ def test_a_connection_that_is_cut_in_the_middle(server: Stores, monkeypatch: pyt
     batches = work(store)
     write = facets.write
 
-    def cut(connection: sa.Connection, won: facets.Standing) -> None:
+    def cut(connection: sa.Connection, *arguments: Any) -> None:
         monkeypatch.setattr(facets, "write", write)
-        write(connection, won)
+        write(connection, *arguments)
         pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         with server.open().engine.connect() as other:
             other.exec_driver_sql("SELECT pg_terminate_backend(%s, 2000)", (pid,))
@@ -259,6 +265,17 @@ def test_no_error_shows_a_value(stores: Stores, copied: int) -> None:
     with pytest.raises((StoreRefused, UnicodeEncodeError, OverflowError)) as caught:
         store.apply([Batch(TOPIC, 0, position.epoch, 0, 1, [bad, *others])])
     assert "王" not in str(caught.value)
+    assert stored(store) == {}
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("place", ["subject_key", "record_key"])
+def test_keys_that_would_be_taken_apart_are_refused(server: Stores, place: str) -> None:
+    """They come from nowhere, for a key is base64url; were they let in, others would be taken for them."""
+    store = server.open()
+    position = store.take(TOPIC, 0, "a", "id-1")
+    with pytest.raises(StoreRefused, match="comma"):
+        store.apply([Batch(TOPIC, 0, position.epoch, 0, 1, [facet(0, **{place: "a,b"})])])
     assert stored(store) == {}
 
 

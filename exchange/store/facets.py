@@ -13,8 +13,10 @@ from itertools import chain
 from typing import Any
 
 import orjson
+import psycopg
 import sqlalchemy as sa
 
+from exchange.errors import StoreRefused, StoreUnavailable
 from exchange.records import Facet
 from exchange.store import statements
 from exchange.store.batches import Applied
@@ -24,10 +26,12 @@ from exchange.store.order import succeed
 Identity = tuple[str, str, int, str]
 Standing = dict[Identity, Facet]
 
+_COMMA = ","  # in no key: they are base64url (exchange.subjects)
+
 UNREAD = "?"  # instead of a payload that was left unread; no JSON text
 
-# PostgreSQL: from so many rows on they go by COPY into a temporary table and one statement from there. Each
-# row is cheaper so, but the transaction pays for two statements more and for emptying the table.
+# PostgreSQL: from so many rows on they go by COPY; those that replace others into a temporary table, and by one
+# statement from there. Each row is cheaper so, but the transaction pays for more statements.
 COPY_ROWS = 150
 
 
@@ -101,11 +105,23 @@ def _look_up(
         return ()
     if is_postgres(connection):
         with driver(connection).cursor(binary=True) as cursor:  # numbers come without being read from text
-            cursor.execute(postgres.encode(), [list(column) for column in zip(*identities, strict=True)])
+            cursor.execute(postgres.encode(), _columns(identities))
             rows: list[Sequence[Any]] = cursor.fetchall()
     else:
         rows = driver(connection).execute(sqlite, (orjson.dumps(identities).decode(),)).fetchall()
     return rows
+
+
+def _columns(identities: Sequence[Identity]) -> list[Any]:
+    """What `statements.POSTGRES_STANDING` asks for."""
+    subjects, contracts, majors, records = zip(*identities, strict=True)
+    pairs = list(zip(contracts, majors, strict=True))
+    numbers = {pair: str(number) for number, pair in enumerate(dict.fromkeys(pairs), 1)}
+    # A comma more behind the record keys: the text of a single empty one would be read as none.
+    texts = [_COMMA.join(subjects), _COMMA.join((*records, "")), _COMMA.join(map(numbers.__getitem__, pairs))]
+    if texts[0].count(_COMMA) + 1 != len(subjects) or texts[1].count(_COMMA) != len(records):
+        raise StoreRefused("a key holds a comma")
+    return [*texts, [contract for contract, _ in numbers], [major for _, major in numbers]]
 
 
 def from_row(row: Sequence[Any]) -> Facet:
@@ -116,11 +132,11 @@ def from_row(row: Sequence[Any]) -> Facet:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def write(connection: sa.Connection, changed: Standing) -> None:
-    """Insert or replace the rows of these identities.
+def write(connection: sa.Connection, changed: Standing, stood: Collection[Identity]) -> None:
+    """Insert the rows of these identities, or replace those that `stood` when this transaction looked.
 
-    In the order of the primary key, so that two writers never wait for each other in a ring. Where only a last word was
-    remembered, the payload was not read before.
+    In the order of the primary key, so that two writers hardly ever wait for each other in a ring. Where only a last
+    word was remembered, the payload was not read before. Raises StoreUnavailable where another has inserted one since.
     """
     _read_payloads(connection, changed, [identity for identity, facet in changed.items() if facet.payload == UNREAD])
     rows = sorted(changed.values())
@@ -129,19 +145,43 @@ def write(connection: sa.Connection, changed: Standing) -> None:
     if not is_postgres(connection):
         _put(driver(connection), rows)
     elif len(rows) < COPY_ROWS:
-        with driver(connection).cursor() as cursor:
-            cursor.execute(statements.POSTGRES_PUT.encode(), [list(column) for column in zip(*rows, strict=True)])
+        _send(connection, rows)
     else:
-        _copy(connection, rows)
+        _insert(connection, [row for row in rows if row[:4] not in stood])
+        _replace(connection, [row for row in rows if row[:4] in stood])
 
 
-def _copy(connection: sa.Connection, rows: Sequence[Facet]) -> None:
-    connection.exec_driver_sql(statements.POSTGRES_STAGE)
-    with driver(connection).cursor() as cursor, cursor.copy(statements.POSTGRES_COPY) as copy:
+def _send(connection: sa.Connection, rows: Sequence[Facet]) -> None:
+    with driver(connection).cursor() as cursor:
+        cursor.execute(statements.POSTGRES_PUT.encode(), [list(column) for column in zip(*rows, strict=True)])
+
+
+def _insert(connection: sa.Connection, rows: Sequence[Facet]) -> None:
+    """New rows. An upsert would look for each of them again, and log each of them twice."""
+    try:
+        _copy(connection, rows, statements.POSTGRES_COPY_NEW)
+    except psycopg.errors.UniqueViolation:
+        raise StoreUnavailable("PostgreSQL 23505: another has written one of the facets meanwhile") from None
+
+
+def _replace(connection: sa.Connection, rows: Sequence[Facet]) -> None:
+    if not rows:
+        return
+    if len(rows) < COPY_ROWS:
+        _send(connection, rows)
+    else:
+        connection.exec_driver_sql(statements.POSTGRES_STAGE)
+        _copy(connection, rows, statements.POSTGRES_COPY_STAGED)
+        connection.exec_driver_sql(statements.POSTGRES_PUT_STAGED)
+
+
+def _copy(connection: sa.Connection, rows: Sequence[Facet], statement: str) -> None:
+    if not rows:
+        return
+    with driver(connection).cursor() as cursor, cursor.copy(statement) as copy:
         copy.set_types(statements.FACET_TYPES)
         for row in rows:
             copy.write_row(row)
-    connection.exec_driver_sql(statements.POSTGRES_PUT_STAGED)
 
 
 def _put(connection: Any, rows: Sequence[Facet]) -> None:

@@ -24,17 +24,21 @@ FACET_TYPES = [{"TEXT": "text", "INTEGER": "int4", "BIGINT": "int8"}[str(column.
 # --- the materialiser's -----------------------------------------------------------------------------------------------
 
 # What stands under these identities, for the order rule: the index of the identity, whether it is a tombstone, and
-# where the record came from. SQLite takes the identities as one JSON array, PostgreSQL as an array for each column.
+# where the record came from. SQLite takes the identities as one JSON array, PostgreSQL each column as one text with
+# commas between (an array is longer in the making), and the few (contract, major) apart, by their numbers.
 _SQLITE_LOOK_UP = f"""
     SELECT wanted.key, {{columns}}
       FROM json_each(?) AS wanted CROSS JOIN facets AS f
         ON {" AND ".join(f"f.{name} = wanted.value ->> {at}" for at, name in enumerate(_KEY))}"""
-_POSTGRES_LOOK_UP = f"""
+_POSTGRES_LOOK_UP = """
     SELECT wanted.n - 1, facet.*
-      FROM unnest(%b::text[], %b::text[], %b::int4[], %b::text[]) WITH ORDINALITY AS wanted ({", ".join(_KEY)}, n)
+      FROM unnest(string_to_array(%b::text, ','), string_to_array(%b::text, ','),
+                  string_to_array(%b::text, ',')::int4[])
+           WITH ORDINALITY AS wanted (subject_key, record_key, topic, n)
      CROSS JOIN LATERAL (
-           SELECT {{columns}} FROM facets AS f
-            WHERE {" AND ".join(f"f.{name} = wanted.{name}" for name in _KEY)} LIMIT 1) AS facet"""
+           SELECT {columns} FROM facets AS f
+            WHERE f.subject_key = wanted.subject_key AND f.contract = (%b::text[])[wanted.topic]
+              AND f.major = (%b::int4[])[wanted.topic] AND f.record_key = wanted.record_key LIMIT 1) AS facet"""
 SQLITE_STANDING = _SQLITE_LOOK_UP.format(columns=_PLACE)
 POSTGRES_STANDING = _POSTGRES_LOOK_UP.format(columns=_PLACE)
 
@@ -52,9 +56,11 @@ SQLITE_PUT_MANY = f"INSERT INTO facets ({FACET}) VALUES {', '.join([_SQLITE_ROW]
 _ARRAYS = ", ".join(f"%b::{type_}[]" for type_ in FACET_TYPES)
 POSTGRES_PUT = f"INSERT INTO facets ({FACET}) SELECT * FROM unnest({_ARRAYS}) {_REPLACE}"
 
-# The same for many rows: a table of this session that each commit empties, filled by COPY, and one statement from it.
+# The same for many rows. New ones go straight into the table; for those that replace others there is a table of this
+# session that each commit empties, filled by COPY, and one statement from it.
+POSTGRES_COPY_NEW = f"COPY facets ({FACET}) FROM STDIN (FORMAT binary)"
 POSTGRES_STAGE = "CREATE TEMPORARY TABLE IF NOT EXISTS staged_facets (LIKE facets) ON COMMIT DELETE ROWS"
-POSTGRES_COPY = "COPY staged_facets FROM STDIN (FORMAT binary)"
+POSTGRES_COPY_STAGED = "COPY staged_facets FROM STDIN (FORMAT binary)"
 POSTGRES_PUT_STAGED = f"INSERT INTO facets ({FACET}) SELECT {FACET} FROM staged_facets {_REPLACE}"
 
 # --- the gateway's ----------------------------------------------------------------------------------------------------

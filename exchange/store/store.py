@@ -59,12 +59,13 @@ class Store:
             moved = positions.advance_all(connection, batches)
             fresh = [batch for batch, is_fresh in zip(batches, moved, strict=True) if is_fresh]
             standing = facets.read_standing(connection, [facet for batch in fresh for facet in batch.facets])
+            stood = frozenset(standing)
             changed: facets.Standing = {}
             applied = [
                 facets.fold(batch.facets, standing, changed) if is_fresh else Applied(0, len(batch.facets))
                 for batch, is_fresh in zip(batches, moved, strict=True)
             ]
-            facets.write(connection, changed)
+            facets.write(connection, changed, stood)
             rejects.put(connection, [reject for batch in fresh for reject in batch.rejects])
             watermarks.wait(connection, [watermark for batch in fresh for watermark in batch.watermarks])
             watermarks.settle(connection, {batch.topic for batch in fresh} | _spoken_of(fresh))
