@@ -8,7 +8,9 @@ Connections are bounded too. Where there are as many as may be, a new one takes 
 longest without a request under way, so that no number of silent sockets keeps a good request out.
 
 A proxy and this server must see the same requests in the same bytes. The parser (llhttp, strict) refuses most of what
-two readers could split in two ways; what it lets pass is refused here (`_one_reading`).
+two readers could split in two ways; what it lets pass is refused here (`_one_reading`). An offer to go on in another
+protocol is not taken, and then it is as if it had not been made (RFC 9110, 7.8): Java's own client makes one with its
+first request.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import resource
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from exchange.errors import BadRequest, CallerError
@@ -28,6 +31,7 @@ from gateway.sending import Sending
 
 UNREAD_SECONDS = 30.0
 CONNECTIONS = 4096
+UPGRADE = (b"upgrade", b"http2-settings")  # RFC 9110, 7.8; RFC 7540, 3.2.1
 SPARE_FILES = 256  # of the file descriptors a process may have: for the store, the log, the broker, pushes
 
 
@@ -41,6 +45,31 @@ def allow_connections() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return CONNECTIONS if hard == resource.RLIM_INFINITY else max(64, min(CONNECTIONS, hard - SPARE_FILES))
+
+
+class _Parser(httptools.HttpRequestParser):
+    """The parser of httptools without upgrades.
+
+    Behind a header that offers one it takes the rest for another protocol, so that the body would be lost, or be read
+    as the next request. A new parser gets the header again, without the offer, and goes on.
+    """
+
+    def __init__(self, protocol: BoundedProtocol) -> None:
+        super().__init__(protocol)
+        self.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn sets it
+        self._protocol = protocol
+
+    def feed_data(self, data: Any) -> None:
+        parser = self
+        while True:
+            try:
+                super(_Parser, parser).feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                (read,) = upgrade.args
+                data = self._protocol.header_without_upgrade() + data[read:]
+                parser = self._protocol.parser = _Parser(self._protocol)
+            else:
+                return
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -57,6 +86,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.parser = _Parser(self)
+        self._offered: float | None = None  # when the request began of which the header is read again
         self._header_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
         self._header_bytes = 0
@@ -88,10 +119,27 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["state"][BEGAN] = self.loop.time()
+        self.scope["state"][BEGAN] = self.loop.time() if self._offered is None else self._offered
+        self._offered = None
         self._in_header = True
 
+    def header_without_upgrade(self) -> bytes:
+        """The header that was read, as one that offers no upgrade."""
+        self._offered = self.scope["state"][BEGAN]
+        lines = [b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url)]
+        for name, value in self.headers:
+            if name == b"connection":
+                tokens = [token.strip() for token in value.split(b",")]
+                value = b", ".join(token for token in tokens if token.lower() not in UPGRADE)
+            if name not in UPGRADE and (value or name != b"connection"):
+                lines.append(b"%s: %s" % (name, value))
+        return b"\r\n".join([*lines, b"\r\n"])
+
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT" or self.parser.get_http_version() != "1.1":
+                raise ValueError("a tunnel, or an upgrade from a version that has none")  # as below
+            return  # it is read again
         self._in_header = False
         self._header_complete()
         if not self._one_reading():
@@ -103,6 +151,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(BadRequest("not a valid HTTP/1.1 request"))
 
     def on_message_complete(self) -> None:
+        if self._in_header:
+            return  # an upgrade was offered
         super().on_message_complete()
         self.scope["state"][ARRIVED] = True
 

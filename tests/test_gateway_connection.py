@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -158,11 +159,16 @@ SECOND = b"GET /fast?second HTTP/1.1\r\nHost: g\r\n\r\n"
 POST = b"POST /echo HTTP/1.1\r\nHost: g\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAA\r\n"
+
 NO_HTTP = {
     "noise": b"\x16\x03\x01\x02\x00\x01\x00\x01",
     "bad version": b"GET / HTTP/9.9\r\n\r\n",
     "version 0.9": b"GET /fast\r\n\r\n",
     "version 2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "upgrade from version 1.0": b"GET /fast HTTP/1.0\r\nHost: g\r\n" + OFFER + b"\r\n",
+    "upgrade to two hosts": b"GET /fast HTTP/1.1\r\nHost: g\r\nHost: h\r\n" + OFFER + b"\r\n",
+    "upgrade with two lengths": POST + OFFER + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
     "CONNECT": b"CONNECT evil:443 HTTP/1.1\r\nHost: g\r\n\r\n",
     "two lengths": POST + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
     "one length twice": POST + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
@@ -215,7 +221,12 @@ ONE_READING = {
     "a request in a body": b"GET /fast HTTP/1.1\r\nHost: g\r\nContent-Length: %d\r\n\r\n" % len(SECOND) + SECOND,
     "a request in a chunk": CHUNKED + b"%x\r\n" % len(SECOND) + SECOND + b"\r\n0\r\n\r\n",
     "a body that was waited for": POST + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(SECOND) + SECOND,
-    "an upgrade": b"GET /fast HTTP/1.1\r\nHost: g\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n" + SECOND,
+    "an upgrade with a request in its body": POST + OFFER + b"Content-Length: %d\r\n\r\n" % len(SECOND) + SECOND,
+    "an upgrade with a request in a chunk": POST
+    + OFFER
+    + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(SECOND)
+    + SECOND
+    + b"\r\n0\r\n\r\n",
     "another host in the path": b"GET http://other/fast HTTP/1.1\r\nHost: g\r\n\r\n",
 }
 
@@ -226,6 +237,33 @@ def test_what_has_one_reading_is_one_request(port: int, sent: bytes) -> None:
         open_socket.sendall(sent)
         open_socket.shutdown(socket.SHUT_WR)
         assert read_all(open_socket).count(b"200 OK") == 1
+
+
+@pytest.mark.parametrize("size", [1, 7, 60, 100_000])
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
+def test_an_upgrade_that_is_offered_is_not_taken_and_costs_nothing(port: int, size: int, protocol: bytes) -> None:
+    """As Java's own client sends it; with body, pipelined, in pieces of any size, on a connection that goes on."""
+    offer = OFFER.replace(b"h2c", protocol)
+    sent = (
+        POST + offer + b"Content-Length: 5\r\n\r\nhello" + b"GET /fast HTTP/1.1\r\nHost: g\r\n" + offer + b"\r\n"
+    ) * 2
+    with connect(port) as open_socket:
+        for at in range(0, len(sent), size):
+            open_socket.sendall(sent[at : at + size])
+        received = b""
+        while len(re.findall(rb"\r\n\r\n(?:5|ok)", received)) < 4:
+            received += open_socket.recv(65_536) or pytest.fail(received.decode())
+        assert re.findall(rb"\r\n\r\n(5|ok)", received) == [b"5", b"ok"] * 2
+        assert received.count(b"HTTP/1.1 200 OK") == 4
+        served(open_socket)
+
+
+def test_a_connection_that_ends_with_its_upgrade_is_closed(port: int) -> None:
+    with connect(port) as open_socket:
+        open_socket.sendall(
+            b"GET /fast HTTP/1.1\r\nHost: g\r\n" + OFFER.replace(b"Upgrade,", b"Upgrade, close,") + b"\r\n"
+        )
+        assert b"200 OK" in read_all(open_socket)
 
 
 def test_every_second_request_has_one_reading_too(port: int) -> None:
