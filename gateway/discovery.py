@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from exchange.settings import IssuerSettings
+from exchange.errors import SettingWrong
+from exchange.settings import DISCOVERED, IssuerSettings
 from gateway import strictjson
 
 DOCUMENT_BYTES = 512 * 1024
@@ -86,6 +87,24 @@ async def fetch(address: str, http: httpx2.AsyncClient) -> dict[str, Any]:
     return value
 
 
+def check_addresses(issuer: IssuerSettings) -> bool:
+    """Whether keys come over a network in the clear, where anyone on the way could choose them: who may read is theirs.
+
+    Raises SettingWrong for addresses that are none, and for secrets that would leave in the clear.
+    """
+    for name, address in (("issuer", issuer.issuer), ("discovery", issuer.discovery), ("jwks", issuer.jwks)):
+        if _scheme(address or "https://unset") not in ("https", "http"):
+            raise SettingWrong(f"issuers.{name}: must be a URL that begins with https://")
+    given = None if issuer.token_endpoint == DISCOVERED else issuer.token_endpoint
+    if _scheme(given or "https://unset") != "https" and (given is None or not _is_local(given)):
+        raise SettingWrong(
+            "issuers.token_endpoint: must be a URL that begins with https:// (secrets go there), or `discovery`"
+        )
+    if issuer.token_endpoint == DISCOVERED and _in_the_clear(issuer.discovery or issuer.issuer):
+        raise SettingWrong("issuers.token_endpoint: `discovery` needs a discovery document by https: secrets go there")
+    return _in_the_clear(issuer.jwks or issuer.discovery or issuer.issuer)
+
+
 def is_loopback(host: str | None) -> bool:
     """Whether this host can only be reached from this machine."""
     try:
@@ -94,26 +113,40 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
+def _scheme(address: str) -> str | None:
+    """The scheme of a URL with a host; None for anything else."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return None
+    return parts.scheme if parts.hostname else None
+
+
+def _is_local(address: str) -> bool:
+    return _scheme(address) is not None and is_loopback(urlsplit(address).hostname)
+
+
+def _in_the_clear(address: str) -> bool:
+    return _scheme(address) == "http" and not _is_local(address)
+
+
 def _metadata(document: dict[str, Any], settings: IssuerSettings, address: str) -> Metadata:
     if document.get("issuer") != settings.issuer:
         raise Refused("the discovery document names another issuer than the one configured")
     keys, endpoint = document.get("jwks_uri"), document.get("token_endpoint")
     if not isinstance(keys, str):
         raise Refused("the discovery document names no jwks_uri")
-    try:
-        scheme = urlsplit(keys).scheme
-    except ValueError:
-        raise Refused("the discovery document's jwks_uri is no address") from None
+    scheme = _scheme(keys)
+    if scheme is None:
+        raise Refused("the discovery document's jwks_uri is no address")
     if urlsplit(address).scheme == "https" and scheme != "https":
         raise Refused("the discovery document came by https and names keys that do not")
     return Metadata(keys, endpoint if _takes_secrets(endpoint, address) else None)
 
 
 def _takes_secrets(endpoint: Any, address: str) -> TypeGuard[str]:
-    try:
-        parts = urlsplit(endpoint if isinstance(endpoint, str) else "")
-    except ValueError:
+    if not isinstance(endpoint, str):
         return False
-    if parts.scheme == "http":  # in the clear only on this machine, and not where the document itself came by https
-        return is_loopback(parts.hostname) and urlsplit(address).scheme == "http"
-    return parts.scheme == "https" and bool(parts.hostname)
+    if _scheme(endpoint) == "http":  # in the clear only on this machine, and not where the document came by https
+        return _is_local(endpoint) and urlsplit(address).scheme == "http"
+    return _scheme(endpoint) == "https"

@@ -70,6 +70,25 @@ class FixedKeys:
         return math.inf
 
 
+async def read_keys(settings: IssuerSettings, http: httpx2.AsyncClient) -> tuple[tuple[Key, ...], Metadata | None]:
+    """An issuer's keys now, and what its discovery document says if that had to be read.
+
+    Raises Refused, httpx2.HTTPError, httpx2.InvalidURL.
+    """
+    address, metadata = settings.jwks, None
+    if address is None or settings.token_endpoint == DISCOVERED:
+        metadata = await discover(settings, http)
+        address = address or metadata.jwks_uri
+    document = await fetch(address, http)
+    jwks = document.get("keys")
+    if not isinstance(jwks, list):
+        raise Refused("the key set has no list of keys")
+    keys = tuple(key for jwk in jwks[:MAX_KEYS] if (key := jws.public_key(jwk)) is not None)
+    if not keys:
+        raise Refused("the key set holds no key that can verify a token")
+    return keys, metadata
+
+
 class IssuerKeys:
     """The keys of one OIDC issuer. `run` refreshes them until it is cancelled."""
 
@@ -139,7 +158,7 @@ class IssuerKeys:
         issuer = self._settings.issuer
         try:
             async with asyncio.timeout(FETCH_SECONDS):
-                keys = await self._fetch_keys()
+                keys, metadata = await read_keys(self._settings, self._http)
         except Refused as error:
             log.warning("issuer keys not refreshed", issuer=issuer, reason=str(error))
             return False
@@ -147,23 +166,10 @@ class IssuerKeys:
             log.warning("issuer keys not refreshed", issuer=issuer, reason=type(error).__name__)
             return False
         self._keys = keys
+        self._metadata = metadata
         self._good_at = self._now()
         self._renewed = asyncio.get_running_loop().time()
         return True
-
-    async def _fetch_keys(self) -> tuple[Key, ...]:
-        address = self._settings.jwks
-        if address is None or self._settings.token_endpoint == DISCOVERED:
-            self._metadata = await discover(self._settings, self._http)
-            address = address or self._metadata.jwks_uri
-        document = await fetch(address, self._http)
-        jwks = document.get("keys")
-        if not isinstance(jwks, list):
-            raise Refused("the key set has no list of keys")
-        keys = tuple(key for jwk in jwks[:MAX_KEYS] if (key := jws.public_key(jwk)) is not None)
-        if not keys:
-            raise Refused("the key set holds no key that can verify a token")
-        return keys
 
     def _fresh(self) -> tuple[Key, ...]:
         if self._good_at is None:

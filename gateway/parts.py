@@ -19,7 +19,7 @@ from exchange.clock import Clock, system_clock
 from exchange.disclosure import Disclosure, PolicyWatch
 from exchange.errors import SettingWrong, TryLater
 from exchange.registry import StoreRegistry
-from exchange.settings import DISCOVERED, IssuerSettings, Settings
+from exchange.settings import DISCOVERED, Settings
 from exchange.store import PushLedger, SubjectsSeen, open_reader
 from exchange.wiring import (
     audit_keys,
@@ -36,7 +36,7 @@ from exchange.wiring import (
 )
 from gateway.app import Parts, build
 from gateway.basic import BuiltIn, Secrets, TokenEndpoint
-from gateway.discovery import is_loopback
+from gateway.discovery import check_addresses, is_loopback
 from gateway.harvest import Harvest
 from gateway.identity import Identity
 from gateway.issuer import DevIssuer, SigningKey, UsedAssertions, load_clients
@@ -147,7 +147,8 @@ class _Issuers:
         built_in = built_in_issuer(settings, clock) if settings.dev_issuer.enabled else None
         http = httpx2.AsyncClient(follow_redirects=False)
         for each in settings.issuers:
-            _check_addresses(each)
+            if check_addresses(each):
+                log.warning("issuer keys are fetched without TLS", issuer=each.issuer)
         remote = [IssuerKeys(each, http, clock) for each in settings.issuers]
         trusted = [TrustedIssuer(each, keys) for each, keys in zip(settings.issuers, remote, strict=True)]
         return cls([*trusted, *([built_in.trusted()] if built_in else [])], remote, built_in, http)
@@ -175,6 +176,19 @@ class _Issuers:
 def built_in_issuer(settings: Settings, clock: Clock) -> DevIssuer:
     """The built-in issuer. Raises SettingWrong unless every listener is on loopback."""
     gateway = settings.gateway
+    check_listeners(settings)
+    dev = settings.dev_issuer
+    data = data_folder(settings)
+    key = SigningKey(settings.secret("dev_issuer.key", dev.key))
+    clients = load_clients(settings.path(dev.clients))
+    url = (gateway.public_url or f"http://{_bracketed(gateway.host)}:{gateway.port}").rstrip("/")
+    used = UsedAssertions(data / "issuer.db")
+    return DevIssuer(dev.issuer, url, gateway.audience, key, clients, used, dev.lifetime_s, clock)
+
+
+def check_listeners(settings: Settings) -> None:
+    """Raises SettingWrong unless every listener is on loopback, where the built-in issuer may run."""
+    gateway = settings.gateway
     for name, host in (
         ("gateway.host", gateway.host),
         ("gateway.metrics_host", gateway.metrics_host),
@@ -186,13 +200,6 @@ def built_in_issuer(settings: Settings, clock: Clock) -> DevIssuer:
                 f"dev_issuer.enabled: the built-in issuer runs on loopback only, and {name} is not; "
                 "set it to false and name an OIDC issuer under [[issuers]]"
             )
-    dev = settings.dev_issuer
-    data = data_folder(settings)
-    key = SigningKey(settings.secret("dev_issuer.key", dev.key))
-    clients = load_clients(settings.path(dev.clients))
-    url = (gateway.public_url or f"http://{_bracketed(gateway.host)}:{gateway.port}").rstrip("/")
-    used = UsedAssertions(data / "issuer.db")
-    return DevIssuer(dev.issuer, url, gateway.audience, key, clients, used, dev.lifetime_s, clock)
 
 
 def _endpoint(where: str, keys: IssuerKeys) -> Callable[[], str | None]:
@@ -202,29 +209,6 @@ def _endpoint(where: str, keys: IssuerKeys) -> Callable[[], str | None]:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _check_addresses(issuer: IssuerSettings) -> None:
-    """Keys decide who may read: what is fetched over the network in the clear would let anyone choose them."""
-    for name, address in (("issuer", issuer.issuer), ("discovery", issuer.discovery), ("jwks", issuer.jwks)):
-        parts = urlsplit(address or "https://unset")
-        if parts.scheme not in ("https", "http") or not parts.hostname:
-            raise SettingWrong(f"issuers.{name}: must be a URL that begins with https://")
-    given = None if issuer.token_endpoint == DISCOVERED else issuer.token_endpoint
-    endpoint = urlsplit(given or "https://unset")
-    if not endpoint.hostname or (endpoint.scheme != "https" and not is_loopback(endpoint.hostname)):
-        raise SettingWrong(
-            "issuers.token_endpoint: must be a URL that begins with https:// (secrets go there), or `discovery`"
-        )
-    if issuer.token_endpoint == DISCOVERED and _in_the_clear(issuer.discovery or issuer.issuer):
-        raise SettingWrong("issuers.token_endpoint: `discovery` needs a discovery document by https: secrets go there")
-    if _in_the_clear(issuer.jwks or issuer.discovery or issuer.issuer):
-        log.warning("issuer keys are fetched without TLS", issuer=issuer.issuer)
-
-
-def _in_the_clear(address: str) -> bool:
-    parts = urlsplit(address)
-    return parts.scheme == "http" and not is_loopback(parts.hostname)
 
 
 def _in_thread(call: Callable[[], object]) -> Callable[[], Awaitable[None]]:

@@ -13,6 +13,15 @@ What signs and verifies is joserfc, as everywhere here.
 
 from gateway.issuer.assertions import UsedAssertions
 from gateway.issuer.clients import DevClient, hash_secret, load_clients
-from gateway.issuer.token import DevIssuer, OAuthError, SigningKey
+from gateway.issuer.token import DevIssuer, OAuthError, SigningKey, trusted
 
-__all__ = ["DevClient", "DevIssuer", "OAuthError", "SigningKey", "UsedAssertions", "hash_secret", "load_clients"]
+__all__ = [
+    "DevClient",
+    "DevIssuer",
+    "OAuthError",
+    "SigningKey",
+    "UsedAssertions",
+    "hash_secret",
+    "load_clients",
+    "trusted",
+]

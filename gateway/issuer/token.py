@@ -129,16 +129,8 @@ class DevIssuer:
         return {"keys": [self.key.public_jwk()]}
 
     def trusted(self) -> TrustedIssuer:
-        """How this gateway trusts its own issuer: its one key and algorithm, short tokens of type at+jwt."""
-        settings = IssuerSettings(
-            issuer=self.name,
-            typ=[TYP],
-            algorithms=[self.key.algorithm],
-            max_lifetime_s=self.lifetime_s,
-            client_claims=["client_id"],
-        )
-        public = jws.public_key(self.key.public_jwk())
-        return TrustedIssuer(settings, FixedKeys([public] if public is not None else []))
+        """How this gateway trusts its own issuer."""
+        return trusted(self.name, self.key, self.lifetime_s)
 
     def _authenticate(self, authorization: str | None, form: Mapping[str, str]) -> DevClient:
         if authorization is not None and "client_assertion" in form:
@@ -162,6 +154,19 @@ class DevIssuer:
         if not client.knows(secret):
             raise OAuthError("invalid_client", "client authentication failed", challenge=True)
         return client
+
+
+def trusted(name: str, key: SigningKey, lifetime_s: int) -> TrustedIssuer:
+    """How the built-in issuer of this name is trusted: its one key and algorithm, short tokens of type at+jwt."""
+    settings = IssuerSettings(
+        issuer=name,
+        typ=[TYP],
+        algorithms=[key.algorithm],
+        max_lifetime_s=lifetime_s,
+        client_claims=["client_id"],
+    )
+    public = jws.public_key(key.public_jwk())
+    return TrustedIssuer(settings, FixedKeys([public] if public is not None else []))
 
 
 def _form(body: bytes) -> dict[str, str]:
