@@ -1,6 +1,6 @@
 """What a cluster must look like: the topics, and who may do what with them, that catalogue and agreements imply.
 
-a department's connectors   write its contract topics, its rejects and the watermarks; read its inboxes
+a department's connectors   write its contract topics, its rejects and the watermarks, and read them; read its inboxes
 its own producers           write its inboxes, and nothing else
 a department's readers      read a topic only if an agreement gives their department every field of it, always: without
                             mask, row condition or quota, and without a case that is named at each reading; never
@@ -130,8 +130,8 @@ def _of_contract(terms: Terms, names: PrincipalSettings) -> Iterator[Acl]:
     topic, connector = _topic(terms), names.connector.format(department=terms.owner)
     for name in (topic, rejects_topic(terms.owner), WATERMARKS_TOPIC):
         yield Acl(connector, "write", "topic", name)
+        yield Acl(connector, "read", "topic", name)  # what it has told: a new cursor file is filled from all three
         yield Acl(names.gateway, "write", "topic", name)
-    yield Acl(connector, "read", "topic", topic)  # what it has published: a lost cursor file is filled from it
     yield Acl(connector, "read", "group", READ_ONCE)
 
 

@@ -15,13 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Producer
-from confluent_kafka.admin import (  # type: ignore[attr-defined]
-    AdminClient,
-    ScramCredentialInfo,
-    ScramMechanism,
-    UserScramCredentialUpsertion,
-)
+from confluent_kafka import KafkaError
 
 from connectors.kafka import KafkaConnector, KafkaSettings
 from connectors.protocol import Means
@@ -42,7 +36,8 @@ from exchange.store import Store
 from exchange.topics import TopicSpec
 from exchange.wiring import audit_url, key_maker, open_store
 from tests.support import policies
-from tests.support.services import LocalServices, Missing, local_services, skip_or_fail
+from tests.support.secured import Secured
+from tests.support.services import Missing, local_services, skip_or_fail
 from tests.support.sharing import Sharing
 from tests.support.site import CITIZEN, ROOT, free_port
 
@@ -169,6 +164,13 @@ def test_contract_topics_are_written_by_their_owners_connector_and_the_gateway_a
     assert "civil.person.inbox" in [spec.name for spec in found.topics]
 
 
+def test_a_connector_may_read_whatever_a_new_cursor_file_is_filled_from(tmp_path: Path) -> None:
+    acls = planned(small(tmp_path, granted())).acls
+    for topic in ("transport.vehicle.v1", "transport.rejects.v1", "exchange.watermarks.v1"):
+        assert Acl("User:transport-connector", "read", "topic", topic) in acls
+    assert not [acl for acl in acls if acl.principal == "User:transport-connector" and acl.name.startswith("tax.")]
+
+
 def test_programs_of_departments_are_bounded_and_no_part_of_the_exchange(tmp_path: Path) -> None:
     found = planned(small(tmp_path, granted()), "transport.vehicle")
     assert found.quotas == {
@@ -268,60 +270,6 @@ def test_principals_are_users_one_for_each_department(name: str) -> None:
 
 
 # --- on a real cluster that asks who it is ----------------------------------------------------------------------------
-
-
-class Secured:
-    """A Kafka with SASL/SCRAM and access rules, and the passwords of those who log in."""
-
-    def __init__(self, services: LocalServices) -> None:
-        self.servers = services.start("kafka", "--secured")
-        self._passwords = {"admin": (services.folder / "kafka" / "admin.password").read_text()}
-
-    def properties(self, user: str) -> dict[str, str]:
-        return {
-            "security.protocol": "sasl_plaintext", "sasl.mechanism": "SCRAM-SHA-512",
-            "sasl.username": user, "sasl.password": self._passwords[user],
-        }  # fmt: skip
-
-    def add(self, *users: str) -> None:
-        admin = AdminClient({"bootstrap.servers": self.servers, **self.properties("admin")})
-        for user in users:
-            self._passwords[user] = f"password of {user}"
-            info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
-            change = UserScramCredentialUpsertion(user, info, self._passwords[user].encode())
-            for future in admin.alter_user_scram_credentials([change]).values():
-                future.result(10)
-
-    @contextmanager
-    def broker(self, user: str) -> Iterator[KafkaBroker]:
-        with closing(KafkaBroker(self.servers, self.properties(user))) as broker:
-            yield broker
-
-    def write(self, user: str, topic: str, value: bytes, **options: str) -> KafkaError | None:
-        """Produce as a foreign client does; the error, if it is refused."""
-        told: list[KafkaError | None] = []
-        producer = Producer({"bootstrap.servers": self.servers, **self.properties(user), **options})
-        producer.produce(topic, value, b"k", on_delivery=lambda error, _: told.append(error))
-        assert producer.flush(15) == 0
-        return told[0]
-
-    def read(self, user: str, topic: str, group: str) -> int | KafkaError:
-        """Consume as a foreign client does: how many messages, or the error."""
-        options = {"group.id": group, "auto.offset.reset": "earliest", "enable.partition.eof": True}
-        consumer = Consumer({"bootstrap.servers": self.servers, **self.properties(user), **options})
-        consumer.subscribe([topic])
-        found, ended, deadline = 0, 0, time.monotonic() + 20
-        try:
-            while time.monotonic() < deadline and ended < 2:
-                message = consumer.poll(0.5)
-                error = None if message is None else message.error()
-                if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                    return error
-                ended += error is not None
-                found += message is not None and error is None
-        finally:
-            consumer.close()
-        return found
 
 
 @pytest.fixture(scope="module")

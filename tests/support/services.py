@@ -44,6 +44,11 @@ class LocalServices:
             raise Missing(done.stderr.strip())
         return done.stdout.strip().partition("=")[2]
 
+    def restart(self, service: str) -> str:
+        """Stop it and start it again, for a setting that it reads only then. Raises Missing."""
+        self._run("stop", service)
+        return self.start(service)
+
     def pid(self, service: str) -> int:
         """The server's process id."""
         return int((self.folder / service / "pid").read_text().split()[0])
