@@ -82,26 +82,34 @@ class Site:
     `places` is TOML: where topics and store are, if not in files of the folder. `batch` is the materialiser's.
     """
 
-    def __init__(self, folder: Path, places: str = "", *, batch: int = 5_000, forked: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        places: str = "",
+        *,
+        batch: int = 5_000,
+        forked: bool = True,
+        policies: Path = ROOT / "policies",
+    ) -> None:
         self.folder = folder
         self.config = folder / "exchange.toml"
         self._forked = forked
         self._started: list[Process] = []
         self.config.write_text(
-            f'schemas = "{ROOT / "schemas"}"\npolicies = "{ROOT / "policies"}"\n{places}'
+            f'schemas = "{ROOT / "schemas"}"\npolicies = "{policies}"\n{places}'
             f"[gateway]\nport = {free_port()}\nmetrics_port = 0\n[materialise]\nmetrics_port = 0\nbatch = {batch}\n"
         )
-        initialise(self.config, ROOT / "schemas", ROOT / "policies")
+        initialise(self.config, ROOT / "schemas", policies)
         self.settings = Settings.load(self.config)
         self.url = f"http://127.0.0.1:{self.settings.gateway.port}"
         apply_policies(self.settings)
 
     # -- processes --
 
-    def start(self, *arguments: str, dies: Death | None = None) -> Process:
-        """Start the `exchange` command with these arguments and this folder's settings."""
+    def start(self, *arguments: str, dies: Death | None = None, config: Path | None = None) -> Process:
+        """Start the `exchange` command with these arguments and this folder's settings, or those of `config`."""
         log = self.folder / f"log-{len(self._started)}-{arguments[0]}"
-        command = [*arguments, "--config", str(self.config)]
+        command = [*arguments, "--config", str(config or self.config)]
         started = _fork(command, dies, log) if self._forked else _spawn(command, log)
         self._started.append(started)
         return started
