@@ -80,9 +80,9 @@ primary.key.mode=record_value
 primary.key.fields={keys}
 schema.evolution=none
 collection.name.format=facets
-batch.size=5000
+batch.size=10000
 consumer.override.auto.offset.reset=earliest
-consumer.override.max.poll.records=5000
+consumer.override.max.poll.records=10000
 """
 
 

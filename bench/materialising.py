@@ -31,7 +31,7 @@ from exchange.wiring import spare_the_collector
 
 PARTITIONS = 12
 SCHEMA_ID = 1  # the first id of a fresh registry, ours and Confluent's alike
-AT_ONCE = 5_000
+AT_ONCE = 10_000
 
 
 # --- the topic --------------------------------------------------------------------------------------------------------

@@ -180,7 +180,7 @@ class MaterialiseSettings(Part):
     """[materialise] the second verb's process."""
 
     group: str = "exchange.materialise"
-    batch: int = Field(default=5_000, ge=1, le=100_000)  # records in one transaction at most
+    batch: int = Field(default=10_000, ge=1, le=100_000)  # records in one transaction at most
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=9465, ge=0, le=65_535)
 

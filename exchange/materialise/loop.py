@@ -93,7 +93,7 @@ class Materialiser:
         *,
         group: str,
         owner: str,
-        batch: int = 5_000,
+        batch: int = 10_000,
         refresh: float = 5.0,
         housekeeping: Callable[[], object] | None = None,
     ) -> None:
