@@ -87,7 +87,7 @@ class Tokens:
 
     async def _authentic(self, token: jws.Unverified, issuer: TrustedIssuer) -> None:
         typ = token.header.get("typ")
-        if not isinstance(typ, str) or _media_type(typ) not in map(_media_type, issuer.settings.typ):
+        if not isinstance(typ, str) or media_type(typ) not in map(media_type, issuer.settings.typ):
             raise TokenRefused("type")
         if token.algorithm not in issuer.settings.algorithms:
             raise TokenRefused("algorithm")
@@ -120,7 +120,7 @@ class Tokens:
         return isinstance(audience, str) and audience == self._audience
 
 
-def _media_type(typ: str) -> str:
+def media_type(typ: str) -> str:
     """RFC 7515 section 4.1.9: compared without regard to case, and `application/` may be left out."""
     return typ.lower().removeprefix("application/")
 

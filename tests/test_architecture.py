@@ -43,6 +43,7 @@ ORDER = [
     "wiring",
     "city",
     "cli",
+    "doctor",
 ]
 
 ONLY_USER = {

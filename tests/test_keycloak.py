@@ -19,6 +19,7 @@ from exchange.clock import system_clock
 from exchange.materialise import Effects, Materialiser
 from exchange.registry import StoreRegistry
 from exchange.wiring import key_maker, open_broker, open_store
+from gateway.doctor.command import look
 from tests.support.bus import Running
 from tests.support.keycloak import Keycloak
 from tests.support.site import Process, Site, gateway_process
@@ -114,6 +115,7 @@ def test_from_a_clients_key_to_a_merged_view(city: City) -> None:
         value = answer.json()["values"].get("enterprise.address", {"said_by": []})
         return [(each["department"], each["value"]) for each in value["said_by"]]
 
+    assert not [each for one in look(city.site.config, token) for each in one.findings], "and doctor says so"
     both = [("market", "茶园路1号"), ("tax", "茶园路1号之二")]
     until(lambda: said_by() == both, 30, "the view never showed both")
     # Its token has the scopes of the realm file, so it may read and nothing else.
@@ -158,9 +160,18 @@ def test_tokens_that_are_not_for_the_gateway_get_the_same_401(city: City) -> Non
         "of the administrator": keycloak.admin_token(),
         "for `account`": keycloak.token("plain", key),
     }
+    named = {
+        "of another realm, as Keycloak makes it": {"token: iss", "token: typ", "token: aud", "token: client"},
+        "of the administrator": {"token: iss", "token: typ", "token: aud", "token: client"},
+        "for `account`": {"token: aud", "token: client"},
+    }
     for what, token in tokens.items():
         answer = city.ask(token)
         assert answer.status_code == 401, what
+        (explained,) = look(city.site.config, token)
+        assert {each.where for each in explained.findings} == named[what], (what, explained)
+        if what != "of the administrator":
+            assert any("its audience is account" in each.what for each in explained.findings), what
         assert answer.headers["WWW-Authenticate"] == 'Bearer realm="exchange", error="invalid_token"'
     assert claims(tokens["for `account`"])["aud"] == "account"
     assert header(tokens["of another realm, as Keycloak makes it"])["typ"] == "JWT"
@@ -209,6 +220,10 @@ def test_the_realms_key_is_replaced_and_clients_are_revoked(city: City) -> None:
     assert city.ask(new).status_code == 200
     city.site.strike("tax-desk")
     until(lambda: city.ask(new).status_code == 403, 30, "the struck client is still let in")
+    (explained,) = look(city.site.config, new)
+    assert {each.where for each in explained.findings} == {"token: client"}
+    issuer = [each for one in look(city.site.config, None) if one.name == "issuers" for each in one.findings]
+    assert not issuer, "Keycloak itself is as it should be"
 
 
 def header(token: str) -> dict[str, Any]:

@@ -84,6 +84,10 @@ class KafkaBroker:
 
         return Quotas(self._client.servers, self._client.properties)
 
+    def size(self) -> int:
+        """How many brokers the cluster has. Raises BrokerUnavailable, SettingWrong."""
+        return self._admin.size()
+
     def tidy(self) -> None:
         """See Broker: Kafka compacts by itself."""
 

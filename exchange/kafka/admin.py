@@ -97,6 +97,14 @@ class Admin:
         latest = self._offsets(topic, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
         return {partition: (earliest[partition], latest[partition]) for partition in range(partitions)}
 
+    def size(self) -> int:
+        """How many brokers the cluster has. Raises BrokerUnavailable, SettingWrong."""
+        try:
+            described = self.result(self.opened().describe_cluster(request_timeout=PATIENCE), "the cluster")
+        except KafkaException as problem:
+            raise meaning(problem.args[0], "the cluster") from problem
+        return len(described.nodes)
+
     def _wait_for_leaders(self, topic: str) -> None:
         """A topic that was just made cannot be written, nor its offsets listed, until each partition has a leader."""
         end = time.monotonic() + PATIENCE
