@@ -1,13 +1,45 @@
-"""Files that anybody may have put there: read within bounds."""
+"""Files that people edit: read within bounds, for anybody may have put them there, and replaced in one step."""
 
 from __future__ import annotations
 
+import os
 import stat
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 
 class Unfit(Exception):
     """Why a file is not read, to be said after its name"""
+
+
+def replace(file: Path, before: bytes, after: bytes) -> None:
+    """Put new content in a file's place in one step, durably, with its mode and its owner.
+
+    A link is followed. Raises OSError; Unfit if the file does not hold `before` any more.
+    """
+    real = file.resolve()
+    if real.read_bytes() != before:
+        raise Unfit("was changed meanwhile; look at it and try again")
+    standing = real.stat()
+    handle, name = tempfile.mkstemp(prefix=f".{real.stem}-", dir=real.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(after)
+            os.fchmod(stream.fileno(), stat.S_IMODE(standing.st_mode))
+            with suppress(PermissionError):
+                os.fchown(stream.fileno(), standing.st_uid, standing.st_gid)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(name, real)
+    except BaseException:
+        os.unlink(name)
+        raise
+    folder = os.open(real.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def content(file: Path, limit: int) -> bytes:

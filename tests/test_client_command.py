@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tomllib
 from pathlib import Path
@@ -240,7 +241,7 @@ def test_a_file_that_cannot_be_written_stays_whole(site: Site, monkeypatch: pyte
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(client.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert isinstance(run(site, *ADD).exception, SettingWrong | ExchangeError)
     assert listed(site).read_bytes() == before
     assert {file.name for file in listed(site).parent.iterdir() if file.name.startswith(".")} == set()

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
     load_pem_public_key,
 )
@@ -53,6 +54,10 @@ class PublicKey:
         except InvalidSignature:
             return False
         return True
+
+    def pem(self) -> bytes:
+        """The key as PEM (SubjectPublicKeyInfo)."""
+        return self._key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
     @classmethod
     def from_pem(cls, pem: bytes) -> PublicKey:

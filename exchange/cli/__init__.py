@@ -1,7 +1,7 @@
 """The `exchange` command.
 
 Each room holds one noun's commands, in the order in which a city meets them: init, policy, client, broker, up,
-materialise, token, rejects, audit, restored, demo. The other packages
+materialise, token, rejects, audit, restored, keys, demo. The other packages
 add theirs by the entry point group `exchange.commands`. An error that ends a command is printed as one line; its exit
 status says who must act (see options.STATUS).
 
@@ -35,6 +35,7 @@ OWN = {
     "rejects": "exchange.cli.rejects",
     "audit": "exchange.cli.audit",
     "restored": "exchange.cli.restored",
+    "keys": "exchange.cli.keys",
     "city": "exchange.city.commands",
     "demo": "exchange.cli.demo",
 }

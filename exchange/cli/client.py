@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import os
-import stat
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -22,6 +18,7 @@ from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
 from exchange.cli.policy import ClientsEdit, apply_policies, read_policies
 from exchange.clock import system_clock
 from exchange.errors import Conflict, NotFound, PolicyRefused, SettingWrong
+from exchange.files import Unfit, replace
 from exchange.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
@@ -207,28 +204,9 @@ def _replace(file: Path, before: str, after: str) -> None:
 
     Raises Conflict if somebody has changed it meanwhile; SettingWrong if it cannot be written.
     """
-    real = file.resolve()
-    if _read(real) != before:
-        raise Conflict("clients.toml was changed meanwhile; look at it and try again")
     try:
-        standing = real.stat()
-        handle, name = tempfile.mkstemp(prefix=".clients-", dir=real.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(after.encode("utf-8"))
-                os.fchmod(stream.fileno(), stat.S_IMODE(standing.st_mode))
-                with suppress(PermissionError):
-                    os.fchown(stream.fileno(), standing.st_uid, standing.st_gid)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(name, real)
-        except BaseException:
-            os.unlink(name)
-            raise
-        folder = os.open(real.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace(file, before.encode(), after.encode())
+    except Unfit:
+        raise Conflict("clients.toml was changed meanwhile; look at it and try again") from None
     except OSError as error:
-        raise SettingWrong(f"policies: {real} cannot be written ({error.strerror})") from None
+        raise SettingWrong(f"policies: {file.resolve()} cannot be written ({error.strerror})") from None

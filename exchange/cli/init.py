@@ -91,8 +91,8 @@ def initialise(
         instances.mkdir(parents=True)
         made.append(instances)
     for reference, content in (
-        (settings.keys.bus, _random),
-        (settings.keys.audit, _random),
+        (settings.keys.bus, random_secret),
+        (settings.keys.audit, random_secret),
         (settings.keys.signing, _signing_key),
         (settings.dev_issuer.key, _signing_key),
     ):
@@ -160,7 +160,8 @@ def _secret_of(settings: Settings, name: str) -> str:
     return f'[clients.{name}]\nsecret = "sha256:{hashlib.sha256(secret.encode()).hexdigest()}"\n'
 
 
-def _random() -> bytes:
+def random_secret() -> bytes:
+    """256 random bits, as text."""
     return secrets.token_urlsafe(32).encode()
 
 
