@@ -39,6 +39,7 @@ class Push:
     body: Spool
     key: str | None
     received: datetime
+    traceparent: str | None = None
 
 
 class Pushing:
@@ -100,6 +101,7 @@ class Pushing:
             schema_id=schema_id,
             received=push.received,
             tolerance=self._tolerance,
+            traceparent=push.traceparent,
         )
         document = answer.document() | {"contract": contract.name, "epoch": epoch, "first_sequence": str(first)}
         return json.dumps(document, ensure_ascii=False).encode()

@@ -69,6 +69,17 @@ def traceparent(value: bytes | None) -> str | None:
     return None if _DIGITS.search(text) and holds_identifier(text, "citizen") else text
 
 
+def trace(headers: Headers) -> str | None:
+    """The one `traceparent` of these headers, as above."""
+    found = [value for name, value in headers if name == b"traceparent"]
+    return traceparent(found[0]) if len(found) == 1 else None
+
+
+def trace_id(parent: str) -> str:
+    """The part of a traceparent that all of a trace has, for log lines (W3C Trace Context, section 3.2.2.3)."""
+    return parent[3:35]
+
+
 _READ = {PURPOSE.lower().encode(): PURPOSE, CASE.lower().encode(): CASE, OFFICER.lower().encode(): OFFICER}
 
 

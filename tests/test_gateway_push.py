@@ -375,6 +375,36 @@ async def test_media_types(city: City) -> None:
         assert (answer.status_code, answer.json()["type"]) == (415, "/errors/media-type")
 
 
+TRACE = f"00-{'4b' * 16}-{'00f0' * 4}-01"
+
+
+async def test_a_trace_goes_with_every_record_and_reject(city: City) -> None:
+    body = [good("Li"), {"citizen_id": "nobody"}, {"delete": {"citizen_id": OTHER}}]
+    with structlog.testing.capture_logs() as lines:
+        answer = await push(city, body, "k1", headers={"traceparent": TRACE})
+    assert (answer.json()["accepted"], answer.json()["rejected"]) == (2, 1)
+    assert answer.headers["traceparent"] == TRACE
+    (line,) = [each for each in lines if each["event"] == "request"]
+    assert line["trace_id"] == "4b" * 16
+    messages = [*topic(city), *topic(city, "civil.rejects.v1")]
+    assert [Envelope.read(each.headers).traceparent for each in messages] == [TRACE] * 3
+    again = await push(city, body, "k1", headers={"traceparent": TRACE.replace("4b", "5c")})
+    assert again.json() == answer.json()
+    assert effects(city) == sorted(set(effects(city)))
+    assert len(topic(city)) == 2, "the answer was kept: nothing was said again"
+
+
+@pytest.mark.parametrize(
+    "traces", [[], ["x"], [TRACE.upper()], [TRACE, TRACE], [f"00-{CITIZEN.lower().zfill(32)}-{'00f0' * 4}-01"]]
+)
+async def test_a_trace_that_is_none_is_passed_over(city: City, traces: list[str]) -> None:
+    async with city.http("civil-push") as http:
+        headers = [("traceparent", each) for each in traces]
+        answer = await http.post(PERSONS, json=[good()], headers=headers)
+    assert (answer.status_code, "traceparent" in answer.headers) == (200, False)
+    assert ["traceparent" in each.headers for each in topic(city)] == [False]
+
+
 async def test_the_log_line_of_a_push(city: City) -> None:
     with structlog.testing.capture_logs() as logged:
         await push(city, ndjson(good(), {"citizen_id": CITIZEN}), "k")

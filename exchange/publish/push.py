@@ -90,6 +90,7 @@ def publish_push(
     schema_id: int,
     received: datetime,
     tolerance: Tolerance,
+    traceparent: str | None = None,
 ) -> PushAnswer:
     """Publish the lines of one request; returns when all of it, rejects and watermark included, is acknowledged.
 
@@ -97,7 +98,7 @@ def publish_push(
     in the mapping of semantics section 2, and `{"delete": {subject, record key and version fields}}`. Line n (from 0)
     has the sequence `first_sequence` + n, bad and blank lines included. `received` (aware) is the event time of what
     has none, and the watermark; no lines are a heartbeat. Lines are taken one by one and sent as they come, so that a
-    large request takes no more room than a small one.
+    large request takes no more room than a small one. Every record and reject has the `traceparent` (W3C Trace Context).
 
     As soon as the rejects among the lines read so far exceed the `tolerance`, it stops: what was read stands, there is
     no watermark, and the answer says so. Where it stops follows from the lines alone, so a repeat stops there too.
@@ -107,8 +108,9 @@ def publish_push(
     encoder = Encoder(contract, keys, schema_id)
     source = f"{contract.department}/{PUSH}"
     stamp = Stamp(encoder, source, epoch)
-    records = _Sending(publisher, contract.topic, metrics.PUBLISH_SECONDS.labels(contract.name))
-    rejects = _Sending(publisher, rejects_topic(contract.department))
+    traced = {} if traceparent is None else {"traceparent": traceparent.encode("ascii")}
+    records = _Sending(publisher, contract.topic, traced, metrics.PUBLISH_SECONDS.labels(contract.name))
+    rejects = _Sending(publisher, rejects_topic(contract.department), traced)
     reasons: list[Reason] = []
     read, set_aside, stopped_after = 0, 0, None
     for number, line in enumerate(lines):
@@ -203,12 +205,15 @@ def _deletion(encoder: Encoder, stamp: Stamp, value: Mapping[str, Any], sequence
 class _Sending:
     """Messages on their way to one topic, many at once. `last` is the last offset that was written, per partition.
 
-    `seconds` takes how long each batch was on its way.
+    Each gets the headers `more`; `seconds` takes how long each batch was on its way.
     """
 
-    def __init__(self, publisher: Publisher, topic: str, seconds: Histogram | None = None) -> None:
+    def __init__(
+        self, publisher: Publisher, topic: str, more: Mapping[str, bytes], seconds: Histogram | None = None
+    ) -> None:
         self._publisher = publisher
         self._topic = topic
+        self._more = more
         self._seconds = seconds
         self._waiting: list[Message] = []
         self.sent = 0
@@ -216,7 +221,7 @@ class _Sending:
 
     def add(self, message: Message) -> None:
         """Take a message; send what waits if that is much."""
-        self._waiting.append(message)
+        self._waiting.append(message._replace(headers={**message.headers, **self._more}) if self._more else message)
         if len(self._waiting) == _AT_ONCE:
             self.flush()
 

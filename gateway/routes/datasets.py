@@ -19,6 +19,7 @@ from gateway.problems import Busy
 from gateway.push import Push, Pushing
 from gateway.routes.describing import CALLER, answer, body, header, problems
 from gateway.spool import Form, Room, Spool
+from gateway.statement import trace, trace_id
 
 FORMS: dict[str, Form] = {
     "application/json": "array",
@@ -95,13 +96,16 @@ def router(identity: Identity, bundle: Callable[[], Bundle], pushing: Pushing, h
         _own(caller, dataset)
         form = FORMS[media_type(request.scope["headers"], tuple(FORMS))]
         key = _idempotency_key(request)
+        parent = trace(request.scope["headers"])
+        if parent:
+            note(request.scope, trace_id=trace_id(parent))
         with harvest.under_way(caller.client), closing(Spool(room, caller.client.department)) as spool:
             async for chunk in request.stream():
                 spool.add(chunk)
-            todo = Push(caller.client, dataset, form, spool, key, pushing.clock())
+            todo = Push(caller.client, dataset, form, spool, key, pushing.clock(), parent)
             found = await _published(pushing, todo, bundle(), places)
         note(request.scope, contract=dataset)
-        return Response(found, media_type="application/json")
+        return Response(found, headers={"traceparent": parent} if parent else None, media_type="application/json")
 
     return routes
 

@@ -21,7 +21,7 @@ from gateway.harvest import Harvest
 from gateway.identity import Identity
 from gateway.limits import REQUEST_ID, note
 from gateway.problems import Fault, Invalid
-from gateway.statement import stated
+from gateway.statement import stated, trace_id
 
 _WORD = "[a-z][a-z0-9_]*"
 _MOST = 100
@@ -101,6 +101,8 @@ class ViewApp:
                 )
             )
         note(scope, purpose=said.purpose)
+        if said.traceparent:
+            note(scope, trace_id=trace_id(said.traceparent))
         body = view.body
         headers = [
             (b"content-length", b"%d" % len(body)),
