@@ -84,7 +84,9 @@ class Kafka:
         program = [java, f"-Xmx{HEAP}", f"-Xms{HEAP}", "-Djava.awt.headless=true"]
         program += ["-Dorg.slf4j.simpleLogger.showDateTime=true", "-cp", f"{JARS}/*"]
         if not (data / "meta.properties").exists():
-            cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+            first, *rest = uuid.uuid4().bytes
+            # Without its first bit it begins with a letter: one that begins with a hyphen is taken for an option.
+            cluster = base64.urlsafe_b64encode(bytes([first & 0x7F, *rest])).decode().rstrip("=")
             done = run([*program, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config), *users])
             if done.returncode:
                 raise Refused(f"Kafka's storage could not be formatted:\n{done.stdout}{done.stderr}")
