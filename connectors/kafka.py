@@ -44,6 +44,9 @@ class KafkaSettings(Instance):
     poll_interval: Duration = timedelta(seconds=1)
     max_reject_share: float = Field(default=1, ge=0, le=1)  # a stream has no end at which its rows could be judged
     value: Literal["avro", "json"] = "avro"  # framed by a serializer of the schema registry, or one JSON object
+    heartbeat: str | None = Field(
+        default=None, min_length=1
+    )  # a message of this field alone says that nothing happened
     passed: Literal["refuse", "go_on"] = "refuse"  # what retention took before it was read: stop, or go on behind it
 
     @model_validator(mode="after")
@@ -65,7 +68,8 @@ class KafkaConnector:
         self._means = means
         self._ended: Mapping[str, str] = {}  # the position of which this process has said the end
         self._topic = inbox(contract.name)
-        self._messages = Messages(FieldMapping(settings, contract), settings.value, means.registry, self._topic)
+        mapping = FieldMapping(settings, contract)
+        self._messages = Messages(mapping, settings.value, means.registry, self._topic, settings.heartbeat)
 
     @property
     def keeps(self) -> Keeps:
@@ -100,8 +104,9 @@ class KafkaConnector:
         rows: list[Row] = []
         size = 0
         for read, delivery in enumerate(self._deliveries(state, since) if total else (), 1):
-            if delivery.key is not None or delivery.value is not None:  # without both it is a heartbeat
-                rows.append(self._row(delivery))
+            row = self._row(delivery)
+            if row is not None:
+                rows.append(row)
             size += len(delivery.value or b"")
             moved[str(delivery.partition)] = str(delivery.offset + 1)
             at = _written(delivery, began)
@@ -183,7 +188,10 @@ class KafkaConnector:
             since[partition] = at
         return since, notes
 
-    def _row(self, delivery: Delivery) -> Row:
+    def _row(self, delivery: Delivery) -> Row | None:
+        """What a message says; None of a heartbeat."""
+        if delivery.key is None and delivery.value is None:
+            return None
         where = f"{delivery.topic} partition {delivery.partition} offset {delivery.offset}"
         place = f"{delivery.partition}/{delivery.offset}"
         at = _written(delivery, self._means.clock())
@@ -191,6 +199,8 @@ class KafkaConnector:
             columns, cells = self._messages.read(delivery.value)
         except Rejected as rejected:
             return Row({}, where, place, rejected.kept(), event_time=at)
+        if columns is None:
+            return None
         if columns.deleted(cells):
             return Row(columns.remains(cells), where, place, deleted=True, event_time=at)
         try:

@@ -23,13 +23,19 @@ class Messages:
     """Reads the messages of one inbox: each schema, and each set of names, is fitted to the contract once."""
 
     def __init__(
-        self, mapping: FieldMapping, form: Literal["avro", "json"], registry: Callable[[], Registry], topic: str
+        self,
+        mapping: FieldMapping,
+        form: Literal["avro", "json"],
+        registry: Callable[[], Registry],
+        topic: str,
+        heartbeat: str | None = None,
     ) -> None:
         self._mapping = mapping
+        self._heartbeat = None if heartbeat is None else (heartbeat,)
         self._registry = registry
         self._topic = topic
         self._read = self._avro if form == "avro" else self._json
-        self._shapes: dict[int, tuple[Shape, Columns] | Rejected] = {}
+        self._shapes: dict[int, tuple[Shape, Columns | None] | Rejected] = {}
         self._unknown: dict[int, float] = {}  # until when it need not be asked again
         self._columns: dict[tuple[str, ...], Columns | Rejected] = {}
 
@@ -40,15 +46,16 @@ class Messages:
 
     def fitted(self, text: str) -> Sequence[str]:
         """The fields of the contract that records of this schema give. Raises ContractRefused, Rejected."""
-        return [name for name, _ in self._bound(Shape.from_text(text).fields).bound]
+        columns = self._bound(Shape.from_text(text).fields)
+        return [] if columns is None else [name for name, _ in columns.bound]
 
-    def read(self, value: bytes | None) -> tuple[Columns, Sequence[Any]]:
-        """The mapping for this message, and its cells. Raises Rejected; RegistryUnavailable."""
+    def read(self, value: bytes | None) -> tuple[Columns | None, Sequence[Any]]:
+        """The mapping for this message, None for a heartbeat, and its cells. Raises Rejected; RegistryUnavailable."""
         if value is None:
             raise Rejected("a message without a value names nobody; say deletions by a field (`deleted_when`)")
         return self._read(value)
 
-    def _avro(self, value: bytes) -> tuple[Columns, Sequence[Any]]:
+    def _avro(self, value: bytes) -> tuple[Columns | None, Sequence[Any]]:
         schema_id, datum = unframe(value)
         found = self._shapes.get(schema_id) or self._learn(schema_id)
         if isinstance(found, Rejected):
@@ -56,8 +63,8 @@ class Messages:
         shape, columns = found
         return columns, shape.cells(datum)
 
-    def _learn(self, schema_id: int) -> tuple[Shape, Columns] | Rejected:
-        found: tuple[Shape, Columns] | Rejected
+    def _learn(self, schema_id: int) -> tuple[Shape, Columns | None] | Rejected:
+        found: tuple[Shape, Columns | None] | Rejected
         unknown = Rejected(f"the registry does not know its schema id {schema_id}")
         if time.monotonic() < self._unknown.get(schema_id, 0.0):
             return unknown
@@ -78,7 +85,7 @@ class Messages:
         self._shapes[schema_id] = found
         return found
 
-    def _json(self, value: bytes) -> tuple[Columns, Sequence[Any]]:
+    def _json(self, value: bytes) -> tuple[Columns | None, Sequence[Any]]:
         if len(value) > MAX_VALUE_BYTES:
             raise Rejected(f"the value has more than {MAX_VALUE_BYTES} bytes")
         try:
@@ -92,8 +99,10 @@ class Messages:
             raise Rejected("a JSON object is expected")
         return self._bound(tuple(form)), cells
 
-    def _bound(self, names: tuple[str, ...]) -> Columns:
-        """The mapping for these names. Raises Rejected."""
+    def _bound(self, names: tuple[str, ...]) -> Columns | None:
+        """The mapping for these names; None if they are a heartbeat's. Raises Rejected."""
+        if names == self._heartbeat:
+            return None
         found = self._columns.get(names)
         if found is None:
             try:

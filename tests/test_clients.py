@@ -231,3 +231,13 @@ def test_changes_of_a_table_come_through_kafka_connect_once_also_when_it_is_kill
         assert town.count("transport.licence.inbox") > written + 1, "it has repeated what it had not noted"
         assert (points(stays), points(goes), points(bad)) == ([(3, "2")], [], [(0, "2")])
         assert len(town.rejects("transport.licence")) == 1
+
+        def as_of() -> str:
+            said = town.ask("transport-window", "licence-service", stays)["values"]["transport.licence.points"][
+                "said_by"
+            ]
+            return str(said[0]["as_of"])
+
+        before = as_of()
+        town.site.until(lambda: as_of() > before)
+        assert len(town.rejects("transport.licence")) == 1, "a heartbeat is none"

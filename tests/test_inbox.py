@@ -323,6 +323,27 @@ def test_a_heartbeat_says_that_all_was_told_and_is_no_record(office: Office) -> 
     assert office.bench.watermarks()[-1].as_of == NOW - timedelta(hours=1)
 
 
+@pytest.mark.parametrize("form", ["avro", "json"])
+def test_a_heartbeat_may_have_a_field_of_its_own(tmp_path: Path, form: str) -> None:
+    """As Debezium's has, which cannot be told to send none. Whatever has more fields, or another, is no heartbeat."""
+    office = Office(tmp_path, value=form)
+
+    def write(row: dict[str, Any], at: datetime) -> None:
+        fields = [{"name": name, "type": "long"} for name in row]
+        schema = {"type": "record", "name": "Heartbeat", "fields": fields}
+        value = office.avro(schema, row) if form == "avro" else json.dumps(row).encode()
+        office.write(value, timestamp=at)
+
+    write({"ts_ms": 1}, NOW - timedelta(hours=3))
+    assert office.read(heartbeat="ts_ms") == Outcome()
+    assert office.bench.watermarks()[-1].as_of == NOW - timedelta(hours=3)
+    for row in ({"ts_ms": 1, "other": 2}, {"other": 2}, {"ts_mS": 1}):
+        write(row, NOW - timedelta(hours=2))
+    assert office.read(heartbeat="ts_ms") == Outcome(read=3, rejected=3)
+    write({"ts_ms": 1}, NOW - timedelta(hours=1))
+    assert office.read() == Outcome(read=1, rejected=1), "unless it is set there are none"
+
+
 def test_nothing_is_said_again_while_nothing_comes(office: Office) -> None:
     office.write(office.person(1))
     connector = office.connector()
