@@ -98,7 +98,7 @@ def publish_push(
     in the mapping of semantics section 2, and `{"delete": {subject, record key and version fields}}`. Line n (from 0)
     has the sequence `first_sequence` + n, bad and blank lines included. `received` (aware) is the event time of what
     has none, and the watermark; no lines are a heartbeat. Lines are taken one by one and sent as they come, so that a
-    large request takes no more room than a small one. Every record and reject has the `traceparent` (W3C Trace Context).
+    large request takes no more room than a small one. All of it bears the `traceparent` (W3C Trace Context).
 
     As soon as the rejects among the lines read so far exceed the `tolerance`, it stops: what was read stands, there is
     no watermark, and the answer says so. Where it stops follows from the lines alone, so a repeat stops there too.
