@@ -7,7 +7,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -96,13 +96,13 @@ class Worker:
         program = ["java", "-Xmx256m", "-cp", f"{JARS}/*", "org.apache.kafka.connect.cli.ConnectStandalone", *files]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(program, env=self._environment, stdout=log, stderr=log)
-        self._until_running()
+        self._until("RUNNING", ["RUNNING"])
 
-    def restart_task(self) -> None:
+    def pause(self) -> None:
         """End the connector and its task as an operator does, and begin them again in the same process."""
-        asked = httpx2.post(f"{self._url}/restart?includeTasks=true&onlyFailed=false")
-        assert asked.status_code == 202, asked.text
-        self._until_running()
+        for asked, state, tasks in (("stop", "STOPPED", []), ("resume", "RUNNING", ["RUNNING"])):
+            httpx2.put(f"{self._url}/{asked}", timeout=30).raise_for_status()
+            self._until(state, tasks)
 
     def kill(self) -> None:
         """kill -9, if it runs."""
@@ -114,18 +114,21 @@ class Worker:
     def _url(self) -> str:
         return f"http://127.0.0.1:{self._port}/connectors/licences"
 
-    def _until_running(self) -> None:
+    def _until(self, state: str, tasks: Sequence[str]) -> None:
         deadline = time.monotonic() + 60
-        while not self._running():
+        while self._status() != (state, list(tasks)):
             assert self._process is not None
             alive = self._process.poll() is None and time.monotonic() < deadline
             assert alive, self._log.read_text("utf-8", "replace")[-5000:]
             time.sleep(0.1)
 
-    def _running(self) -> bool:
+    def _status(self) -> tuple[str, list[str]] | None:
+        """The states of the connector and of its tasks; None while nobody can say."""
         try:
             answer = httpx2.get(f"{self._url}/status", timeout=5)
         except httpx2.TransportError:
-            return False
-        tasks = answer.json()["tasks"] if answer.status_code == 200 else []
-        return [task["state"] for task in tasks] == ["RUNNING"]
+            return None
+        if answer.status_code != 200:
+            return None
+        status = answer.json()
+        return status["connector"]["state"], [task["state"] for task in status["tasks"]]

@@ -152,12 +152,10 @@ class Town:
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    def count(self, topic: str) -> int:
-        """How many messages were written to a topic."""
+    def messages(self, topic: str) -> list[bytes | None]:
+        """The values that were written to a topic."""
         with self.kafka.broker("admin") as broker:
-            state = broker.state(topic)
-        assert state is not None
-        return sum(end for _, end in state.bounds.values())
+            return [delivery.value for delivery in broker.read(topic)]
 
     def rejects(self, contract: str) -> dict[str, tuple[str | None, str]]:
         """What was set aside: place -> (field, reason)."""
