@@ -10,6 +10,7 @@ import os
 import stat
 import tomllib
 from collections.abc import Collection
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -37,6 +38,17 @@ def _secret_reference(text: str) -> str:
     return text
 
 
+def _network(text: str) -> str:
+    try:
+        network = ip_network(text)
+    except ValueError:
+        raise ValueError("not a network such as 10.1.2.0/24 or 10.1.2.3") from None
+    if network.prefixlen == 0:
+        raise ValueError("everyone is not a network of proxies")
+    return text
+
+
+Network = Annotated[str, AfterValidator(_network)]
 TimeZone = Annotated[str, AfterValidator(_zone)]
 SecretReference = Annotated[str, AfterValidator(_secret_reference)]
 
@@ -159,6 +171,8 @@ class GatewaySettings(Part):
     audience: str = "exchange"
     requests_in_flight: int = Field(default=64, ge=1, le=10_000)  # of one client, in each gateway process
     subjects_per_day: int = Field(default=20_000, ge=1, le=10**9)  # distinct ones that a client may see, all gateways
+    dpop_nonces: bool = True  # whether a DPoP proof must hold a nonce of the gateway's (RFC 9449 section 9)
+    client_cert_peers: list[Network] = []  # proxies whose Client-Cert header (RFC 9440) is believed
     subjects_per_day_of: dict[str, Annotated[int, Field(ge=1, le=10**9)]] = {}  # client id -> its own number
 
     def without_effect(self, client_ids: Collection[str]) -> list[str]:

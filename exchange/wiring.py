@@ -124,7 +124,9 @@ def public_keys(settings: Settings) -> PublicKeys:
 
 def gateway_url(settings: Settings) -> str:
     """Where the gateway is, as clients see it."""
-    return settings.gateway.public_url or f"http://{settings.gateway.host}:{settings.gateway.port}"
+    gateway = settings.gateway
+    host = f"[{gateway.host}]" if ":" in gateway.host else gateway.host
+    return gateway.public_url or f"http://{host}:{gateway.port}"
 
 
 def client_secret(settings: Settings, client_id: str) -> Path:

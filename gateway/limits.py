@@ -55,6 +55,7 @@ REQUEST_ID = "exchange.request_id"
 BEGAN = "exchange.began"
 ARRIVED = "exchange.arrived"  # in the scope's state: all of the request is here
 NOTES = "exchange.notes"
+NEW_NONCE = "exchange.new_nonce"  # what the client's next DPoP proof is to hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,8 @@ class Answer:
         names = {name.lower() for name, _ in headers}
         headers.append((b"x-request-id", self.request_id.encode()))
         headers += _SECURITY if names.isdisjoint(_SECURITY_NAMES) else [one for one in _SECURITY if one[0] not in names]
+        if NEW_NONCE in self.scope:
+            headers.append((b"dpop-nonce", self.scope[NEW_NONCE].encode()))
         if not self.intake.complete or self.status in _CLOSING:
             headers.append((b"connection", b"close"))
         return headers

@@ -14,8 +14,9 @@ DESCRIPTION = """\
 Departments publish what they know, once; others read it, merged around one citizen or one enterprise, under the \
 sharing rules of whoever owns each field, with a receipt for every read.
 
-Every request but those under *operation* carries `Authorization: Bearer <access token>`. Identifiers of people and \
-enterprises stand in bodies only, never in a URL. Errors are problems (RFC 9457) and never repeat what was sent.
+Every request but those under *operation* carries `Authorization: Bearer <access token>`, or `DPoP` with a proof where \
+the token is bound to a key. Identifiers of people and enterprises stand in bodies only, never in a URL. Errors are \
+problems (RFC 9457) and never repeat what was sent.
 """
 
 
@@ -30,9 +31,14 @@ def document(app: FastAPI) -> dict[str, Any]:
             {"Problem": PROBLEM_SCHEMA, "RegistryError": registry.ERROR_SCHEMA, **describing_views.SCHEMAS}
         )
         components["securitySchemes"] = {
-            "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT (RFC 9068)"}
+            "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT (RFC 9068)"},
+            "bound": {
+                "type": "http",
+                "scheme": "dpop",
+                "description": "With a proof (RFC 9449)",
+            },
         }
-        found["security"] = [{"token": []}]
+        found["security"] = [{"token": []}, {"bound": []}]
         found["paths"] = dict(sorted({**found["paths"], **describing_views.operations()}.items()))
         for operations in found["paths"].values():
             for operation in operations.values():

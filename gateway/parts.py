@@ -20,11 +20,12 @@ from exchange.disclosure import Disclosure, PolicyWatch
 from exchange.errors import SettingWrong, TryLater
 from exchange.registry import StoreRegistry
 from exchange.settings import DISCOVERED, Settings
-from exchange.store import PushLedger, SubjectsSeen, open_reader
+from exchange.store import PushLedger, SubjectsSeen, UsedProofs, open_reader
 from exchange.wiring import (
     audit_keys,
     audit_url,
     data_folder,
+    gateway_url,
     key_maker,
     open_broker,
     open_store,
@@ -36,13 +37,17 @@ from exchange.wiring import (
 )
 from gateway.app import Parts, build
 from gateway.basic import BuiltIn, Secrets, TokenEndpoint
+from gateway.binding import Binding
+from gateway.client_cert import ClientCertificates
 from gateway.discovery import check_addresses, is_loopback
+from gateway.dpop import Nonces
 from gateway.harvest import Harvest
 from gateway.identity import Identity
 from gateway.issuer import DevIssuer, SigningKey, UsedAssertions, load_clients
 from gateway.keysets import IssuerKeys
 from gateway.limits import Edge
 from gateway.push import Pushing
+from gateway.replays import Replays
 from gateway.tokens import Tokens, TrustedIssuer
 from gateway.trail import Trail
 
@@ -70,7 +75,9 @@ def make_parts(settings: Settings, clock: Clock) -> Parts:
     audit = AuditLog(audit_store, signing, settings.audit.writer, us)
     sealer = Sealer(audit_store, signing, published, checkpoints, settings.audit.origin, clock, us)
     tokens = Tokens(issuers.trusted, settings.gateway.audience, clock)
-    identity = Identity(tokens, lambda: policy.bundle, clock, issuers.secrets(settings, clock))
+    replays = Replays(UsedProofs(store.engine), clock)
+    binding = make_binding(settings, replays, clock)
+    identity = Identity(tokens, lambda: policy.bundle, clock, binding, issuers.secrets(settings, clock))
     trail = Trail(audit, lambda: policy.bundle, clock)
     registry = StoreRegistry(store.engine, clock)
     harvest = Harvest(settings.gateway, settings.timezone, SubjectsSeen(store.engine), keys, clock)
@@ -115,6 +122,7 @@ def make_parts(settings: Settings, clock: Clock) -> Parts:
             last_counts,
             _forgiving("the numbers of subjects seen", harvest.exchange),
             audit.close,
+            replays.close,
             _in_thread(sealer.close),  # after the log: the last entries get their checkpoint
             reader.close,
             *(_in_thread(each.close) for each in (pushes, checkpoints, broker)),
@@ -124,6 +132,14 @@ def make_parts(settings: Settings, clock: Clock) -> Parts:
             issuers.close,
         ),
     )
+
+
+def make_binding(settings: Settings, replays: Replays, clock: Clock) -> Binding:
+    """What checks tokens that are bound to a key. Raises SettingWrong."""
+    gateway = settings.gateway
+    secret = settings.secret("keys.audit", settings.keys.audit).strip()  # the gateways' alone: no connector has it
+    nonces = Nonces(secret, clock) if gateway.dpop_nonces else None
+    return Binding(gateway_url(settings), replays, nonces, ClientCertificates(gateway.client_cert_peers), clock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +197,7 @@ def built_in_issuer(settings: Settings, clock: Clock) -> DevIssuer:
     data = data_folder(settings)
     key = SigningKey(settings.secret("dev_issuer.key", dev.key))
     clients = load_clients(settings.path(dev.clients))
-    url = (gateway.public_url or f"http://{_bracketed(gateway.host)}:{gateway.port}").rstrip("/")
+    url = gateway_url(settings).rstrip("/")
     used = UsedAssertions(data / "issuer.db")
     return DevIssuer(dev.issuer, url, gateway.audience, key, clients, used, dev.lifetime_s, clock)
 
@@ -205,10 +221,6 @@ def check_listeners(settings: Settings) -> None:
 def _endpoint(where: str, keys: IssuerKeys) -> Callable[[], str | None]:
     """The token endpoint at the moment of asking: what the settings say, or the newest discovery document."""
     return (lambda: keys.token_endpoint) if where == DISCOVERED else (lambda: where)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _in_thread(call: Callable[[], object]) -> Callable[[], Awaitable[None]]:

@@ -7,6 +7,7 @@ which claim fails, so that its owner can mend it. No claim's value is repeated a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,10 +20,16 @@ from gateway.keysets import Keys
 
 SKEW_SECONDS = 10.0
 MAX_NAME = 255
+# Of DPoP proofs: with a public key only, and of those what clients have.
+DPOP_ALGORITHMS = ("ES256", "ES384", "EdDSA", "Ed25519", "PS256", "RS256")
+
+_THUMBPRINTS = ("jkt", "x5t#S256")
+_THUMBPRINT = re.compile("[A-Za-z0-9_-]{43}")
 
 Reason = Literal[
     "missing", "malformed", "not_a_token", "issuer", "type", "algorithm", "key", "signature",
     "expired", "not_yet", "time", "lifetime", "audience", "client", "subject", "scope", "unlisted", "secret",
+    "proof", "nonce", "replay", "binding", "certificate", "unbound",
 ]  # fmt: skip
 
 
@@ -39,7 +46,22 @@ class TokenRefused(Unauthenticated):
         """The WWW-Authenticate header (RFC 6750 section 3): no error code where no credentials were sent."""
         if self.reason == "secret":
             return 'Basic realm="exchange", charset="UTF-8"'  # RFC 7617
-        return 'Bearer realm="exchange"' + (f', error="{self._error}"' if self._error else "")
+        if self.reason == "missing":
+            return f'Bearer realm="exchange", DPoP realm="exchange", algs="{" ".join(DPOP_ALGORITHMS)}"'
+        return f'Bearer realm="exchange", error="{self._error}"'
+
+
+class ProofRefused(TokenRefused):
+    """The access token is bound to a key, and the request does not show that its sender holds it"""
+
+    def __init__(self, reason: Reason, detail: str, error: str | None = None) -> None:
+        error = error or ("invalid_dpop_proof" if reason in ("proof", "replay") else "invalid_token")
+        super().__init__(reason, detail, error)
+
+    @property
+    def challenge(self) -> str:
+        """The WWW-Authenticate header of RFC 9449 section 7.1."""
+        return f'DPoP realm="exchange", error="{self._error}", algs="{" ".join(DPOP_ALGORITHMS)}"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +69,7 @@ class Token:
     """What a verified token says. `person` is its `sub` where the issuer's `sub` names an officer.
 
     `good_until` (Unix time): its end, or when the keys stop counting by which it was verified, if that is sooner.
+    `jkt` and `x5t`: the thumbprints of the key (RFC 9449) and of the certificate (RFC 8705) to which it is bound.
     """
 
     issuer: str
@@ -54,6 +77,8 @@ class Token:
     person: str | None
     scopes: frozenset[str]
     good_until: float
+    jkt: str | None = None
+    x5t: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +137,8 @@ class Tokens:
         client_id = _client(claims, settings.client_claims)
         subject = _subject(claims)
         person = subject if settings.person_subjects and subject != client_id else None
-        return Token(settings.issuer, client_id, person, _scopes(claims), min(expires, issuer.keys.until))
+        jkt, x5t = _confirmation(claims)
+        return Token(settings.issuer, client_id, person, _scopes(claims), min(expires, issuer.keys.until), jkt, x5t)
 
     def _for_us(self, audience: Any) -> bool:
         if isinstance(audience, list):
@@ -162,3 +188,17 @@ def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:
     if isinstance(value, list) and all(isinstance(word, str) for word in value):
         return frozenset(value)
     raise TokenRefused("scope", "the token's scope is neither a text nor a list of words")
+
+
+def _confirmation(claims: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """The thumbprints of `cnf` (RFC 7800): of a key, of a certificate.
+
+    A token that is bound in another way only must not pass for one that is not bound.
+    """
+    if "cnf" not in claims:
+        return None, None
+    cnf = claims["cnf"]
+    found = [cnf[name] for name in _THUMBPRINTS if name in cnf] if isinstance(cnf, dict) else []
+    if not found or not all(isinstance(one, str) and _THUMBPRINT.fullmatch(one) for one in found):
+        raise TokenRefused("binding", "the token is bound (cnf) in a way that is not known here")
+    return cnf.get("jkt"), cnf.get("x5t#S256")

@@ -157,6 +157,7 @@ def test_a_dry_run_says_what_would_come_of_it_and_writes_nothing(site: Site) -> 
         (("add", "x", "--department", "tax", "--purpose", "curiosity"), NotFound, "curiosity"),
         (("add", "x", "--department", "tax", "--scope", "admin"), NotFound, "admin"),
         (("add", "a b", "--department", "tax"), PolicyRefused, "client_id"),
+        (("add", "x", "--department", "tax", "--sender-constrained", "mls"), PolicyRefused, "sender_constrained"),
         (("strike", "nobody"), NotFound, "no client nobody"),
         (("strike", "tax-desk", "--issuer", "https://elsewhere.example"), NotFound, "of https://elsewhere.example"),
     ],
@@ -194,7 +195,8 @@ def unchanged(site: Site, arguments: tuple[str, ...], error: type[ExchangeError]
 def test_other_changes_are_not_applied_by_the_way(site: Site) -> None:
     (site.folder / "policies" / "civil" / "agreements.toml").write_text("")
     unchanged(site, ADD, PolicyRefused, "other changes")
-    told = answer(site, *ADD, "--with-other-changes")
+    told = answer(site, *ADD, "--sender-constrained", "dpop", "--with-other-changes")
+    assert told["client"]["sender_constrained"] == "dpop"
     assert told["policy"] == in_force(site)[0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,3 +56,10 @@ def test_the_image_copies_what_is_there() -> None:
         if line.startswith("COPY ") and "--from" not in line:
             *sources, _ = [word for word in line.split()[1:] if not word.startswith("--")]
             assert all((ROOT / source).exists() for source in sources), line
+
+
+def test_the_page_shows_the_configuration_of_nginx_that_is_tested() -> None:
+    page, tested = ((ROOT / name).read_text("utf-8") for name in ("docs/http.md", "deploy/nginx/exchange.conf"))
+    (shown,) = re.findall(r"```nginx\n(.*?)```", page, re.DOTALL)
+    assert "Client-Cert $exchange_client_cert" in shown
+    assert shown in tested

@@ -11,10 +11,10 @@ from prometheus_client import REGISTRY
 from exchange.agreements import Bundle, Client
 from exchange.errors import Forbidden, IssuerUnavailable, PolicyUnavailable
 from gateway import identity
-from gateway.identity import Identity, authorization, bearer
+from gateway.identity import Identity, authorization, credentials
 from gateway.limits import NOTES
 from gateway.problems import InsufficientScope
-from gateway.tokens import Token, TokenRefused
+from gateway.tokens import DPOP_ALGORITHMS, Token, TokenRefused
 from tests.support.tokens import ISSUER, StandingClock, claims, ec, sign, verifier
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +41,7 @@ class Desk:
         self.verified = 0
         self.fails: Exception | None = None
         self._tokens = verifier(KEY, clock=self.clock)
-        self.identity = Identity(self, lambda: self.bundle, self.clock)  # type: ignore[arg-type]
+        self.identity = Identity(self, lambda: self.bundle, self.clock, None)  # type: ignore[arg-type]
 
     async def verify(self, text: str) -> Token:
         self.verified += 1
@@ -147,7 +147,7 @@ async def test_parts_that_are_away_are_no_refusals() -> None:
     def away() -> Bundle:
         raise PolicyUnavailable
 
-    gone = Identity(desk, away, desk.clock)  # type: ignore[arg-type]
+    gone = Identity(desk, away, desk.clock, None)  # type: ignore[arg-type]
     with pytest.raises(PolicyUnavailable):
         await gone.caller(scope(sign(KEY, claims())))
     assert desk.identity.take_refused() == {}
@@ -162,6 +162,8 @@ HEADERS: dict[str, tuple[list[bytes], str | None]] = {
     "tab": ([b"Bearer\tx"], "invalid_request"),
     "two tokens": ([b"Bearer a, Bearer b"], "invalid_request"),
     "two words": ([b"Bearer a b"], "invalid_request"),
+    "dpop with two tokens": ([b"DPoP a, DPoP b"], "invalid_request"),
+    "another scheme": ([b"xDPoP a"], "invalid_request"),
     "basic": ([b"Basic YTpi"], "invalid_request"),
     "not ascii": ([b"Bearer \xe4"], "invalid_request"),
     "empty": ([b""], "invalid_request"),
@@ -172,14 +174,14 @@ HEADERS: dict[str, tuple[list[bytes], str | None]] = {
 @pytest.mark.parametrize(("values", "error"), HEADERS.values(), ids=HEADERS)
 async def test_the_authorization_header_is_read_strictly(values: list[bytes], error: str | None) -> None:
     with pytest.raises(TokenRefused) as caught:
-        bearer(authorization([(b"authorization", value) for value in values]))
-    wanted = 'Bearer realm="exchange"' + (f', error="{error}"' if error else "")
+        credentials(authorization([(b"authorization", value) for value in values]))
+    known = 'Bearer realm="exchange"'
+    algs = " ".join(DPOP_ALGORITHMS)
+    wanted = f'{known}, error="{error}"' if error else f'{known}, DPoP realm="exchange", algs="{algs}"'
     assert caught.value.challenge == wanted
 
 
-@pytest.mark.parametrize("scheme", [b"Bearer", b"bearer", b"BEARER"])
+@pytest.mark.parametrize("scheme", [b"Bearer", b"bearer", b"BEARER", b"DPoP", b"dpop"])
 async def test_the_scheme_is_read_in_any_case(scheme: bytes) -> None:
-    assert (
-        bearer(authorization([(b"accept", b"*/*"), (b"authorization", scheme + b" a.b-c_d~e+f/g==")]))
-        == b"a.b-c_d~e+f/g=="
-    )
+    sent = authorization([(b"accept", b"*/*"), (b"authorization", scheme + b" a.b-c_d~e+f/g==")])
+    assert credentials(sent) == (scheme.lower(), b"a.b-c_d~e+f/g==")

@@ -17,6 +17,7 @@ from gateway import jws
 from gateway.issuer import DevClient, DevIssuer, OAuthError, SigningKey, UsedAssertions, hash_secret, load_clients
 from gateway.issuer.assertions import ASSERTION_TYPE
 from gateway.tokens import Tokens
+from tests.support.proofs import proof
 from tests.support.tokens import StandingClock, ec, okp, public, rsa, sign
 
 pytestmark = pytest.mark.anyio
@@ -255,3 +256,39 @@ def test_other_signing_keys_are_refused() -> None:
     for pem in (b"nonsense", rsa().as_pem(private=True), ECKey.generate_key("P-384").as_pem(private=True)):
         with pytest.raises(SettingWrong, match=r"dev_issuer\.key"):
             SigningKey(pem)
+
+
+HOLDER = ec()
+ENDPOINT = f"{URL}/oauth/token"
+
+
+async def test_a_proof_binds_the_token_to_its_key(issuer: DevIssuer, clock: StandingClock) -> None:
+    answer = issuer.token(basic(), form(), proof(HOLDER, None, clock(), url=ENDPOINT))
+    assert answer["token_type"] == "DPoP"
+    found = await Tokens([issuer.trusted()], "exchange", clock).verify(answer["access_token"])
+    assert (found.jkt, found.x5t) == (HOLDER.thumbprint(), None)
+    assert issuer.metadata()["dpop_signing_alg_values_supported"]
+
+
+def test_a_proof_counts_once_at_the_token_endpoint_and_only_there(
+    issuer: DevIssuer, clock: StandingClock, tmp_path: Path
+) -> None:
+    text = proof(HOLDER, None, clock(), url=ENDPOINT)
+    assert refused_proof(issuer, proof(HOLDER, None, clock(), url=f"{URL}/v1/citizens/view")) == "htu"
+    assert refused_proof(issuer, proof(HOLDER, None, clock(), url=ENDPOINT, method="GET")) == "htm"
+    with pytest.raises(OAuthError) as caught:
+        issuer.token(basic(secret="wrong"), form(), text)
+    assert caught.value.error == "invalid_client"
+    issuer.token(basic(), form(), text)
+    assert refused_proof(issuer, text) == "before"
+    again = UsedAssertions(tmp_path / "issuer.db")  # after a restart
+    restarted = DevIssuer(NAME, URL, "exchange", issuer.key, issuer.clients, again, 600, clock)
+    assert refused_proof(restarted, text) == "before"
+    again.close()
+
+
+def refused_proof(issuer: DevIssuer, text: str) -> str:
+    with pytest.raises(OAuthError) as caught:
+        issuer.token(basic(), form(), text)
+    assert (caught.value.error, caught.value.status) == ("invalid_dpop_proof", 400)
+    return next(word for word in ("htu", "htm", "before") if word in caught.value.description)

@@ -251,7 +251,8 @@ async def test_whoever_is_not_known_gets_401_before_anything_is_read(city: City,
         silent(answer, logged)
     async with city.http(None) as http:
         answer = await http.post(VIEW, json={"id": CITIZEN}, params={"access_token": "x"})
-    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, 'Bearer realm="exchange"')
+    assert answer.status_code == 401
+    assert "error" not in answer.headers["www-authenticate"]
     assert not city.log.entries
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from exchange.agreements import masks
 from exchange.agreements.conditions import literal
 from exchange.agreements.files import Place
-from exchange.agreements.model import Agreement, Client, Condition, Op, Purpose, Scope, Terms
+from exchange.agreements.model import Agreement, Client, Condition, Constraint, Op, Purpose, Scope, Terms
 from exchange.errors import Rejected
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class _ClientEntry(_Entry):
     department: DepartmentName
     scopes: list[Scope]
     purposes: list[Identifier]
+    sender_constrained: Constraint | None = None
     struck: date | None = None
 
 
@@ -131,6 +132,7 @@ def clients(table: Mapping[str, Any], purposes: Mapping[str, Purpose], file: Pla
             department=entry.department,
             scopes=tuple(sorted(set(entry.scopes))),
             purposes=tuple(sorted(set(entry.purposes))),
+            sender_constrained=entry.sender_constrained,
         )
         if found.setdefault(client.key, client) is not client:
             place.refuse("this issuer and client_id stand here twice")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # a gateway reads bundles and needs no codec
 
 Op = Literal["=", "!=", "<", "<=", ">", ">=", "in"]
 Scope = Literal["view", "publish", "registry"]
+Constraint = Literal["dpop", "mtls"]
 Effect = Literal["permit", "forbid"]
 Level = Annotated[int, Field(ge=1, le=4)]
 Scalar = bool | int | float | str
@@ -42,7 +43,11 @@ class Part(BaseModel):
 
 
 class Client(Part):
-    """A program of a department that calls the gateway, known by (issuer, client id)."""
+    """A program of a department that calls the gateway, known by (issuer, client id).
+
+    `sender_constrained`: only tokens that are bound to its key (RFC 9449) or its certificate (RFC 8705) count. It is
+    left out of the bytes where it is not set, so that a bundle without it is what it was.
+    """
 
     issuer: str
     client_id: str
@@ -50,6 +55,7 @@ class Client(Part):
     department: str
     scopes: tuple[Scope, ...]
     purposes: tuple[str, ...]
+    sender_constrained: Constraint | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property
     def key(self) -> tuple[str, str]:

@@ -39,6 +39,9 @@ def add(
     scope: Annotated[list[str] | None, typer.Option(help="view, publish or registry; may be repeated.")] = None,
     purpose: Annotated[list[str] | None, typer.Option(help="One of purposes.toml; may be repeated.")] = None,
     issuer: Issuer = None,
+    sender_constrained: Annotated[
+        str | None, typer.Option(help="dpop or mtls: only tokens bound to its key or certificate count.")
+    ] = None,
     new_department: Annotated[bool, typer.Option("--new-department", help="It has no other client yet.")] = False,
     dry_run: DryRun = False,
     with_other_changes: Others = False,
@@ -63,6 +66,8 @@ def add(
         "scopes": list(dict.fromkeys(scopes)),
         "purposes": list(dict.fromkeys(purposes)),
     }
+    if sender_constrained is not None:
+        entry["sender_constrained"] = sender_constrained
     done = _change(
         settings, bundle, lambda text: editing.added(text, entry), "adds", entry, dry_run, with_other_changes
     )
@@ -122,7 +127,8 @@ def list_(
         print_json({"clients": found})
         return
     for one in found:
-        out = f"  struck {one['struck']}" if "struck" in one else ""
+        out = f"  {one['sender_constrained']}" if "sender_constrained" in one else ""
+        out += f"  struck {one['struck']}" if "struck" in one else ""
         scopes, purposes = ",".join(one["scopes"]), ",".join(one["purposes"]) or "-"
         say(f"{one['client_id']:24} {one['department']:16} {scopes:22} {purposes}{out}  ({one['issuer']})")
 
@@ -145,14 +151,14 @@ def _change(
         would = read_policies(settings, after)[1]
         return {"policy": would.version, "applied": False, "diff": diff}
     write = partial(_replace, file, before, after)
-    edit = ClientsEdit(
-        after, bundle.version, {act: {name: told[name] for name in _TOLD if name in told}}, write, others
-    )
+    details = {act: {name: told[name] for name in _TOLD if name in told}}
+    edit = ClientsEdit(after, bundle.version, details, write, others)
     applied = apply_policies(settings, edit)
     return {"policy": applied["policy"], "applied": True, "diff": diff}
 
 
-_TOLD = ("issuer", "client_id", "department", "scopes", "purposes")  # of an entry, in the audit log
+# What the audit log says of an entry.
+_TOLD = ("issuer", "client_id", "department", "scopes", "purposes", "sender_constrained")
 
 
 def _tell(done: Mapping[str, Any], what: str) -> None:

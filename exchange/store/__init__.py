@@ -14,6 +14,7 @@ In reading order:
     bundles           policy bundles, and which of them is in force
     store             Store: all of these in transactions
     seen              SubjectsSeen: how many subjects each client has seen on a day
+    proofs            UsedProofs: which proofs of possession were used
     push              PushLedger: Idempotency-Keys and sequences of pushes
     reading           FacetReader: how the gateway reads
     reading_sqlite    ... inline
@@ -29,6 +30,7 @@ from typing import Any
 
 from exchange.store.batches import Applied, Batch, Position
 from exchange.store.database import is_sqlite, postgres_parameters, sqlite_path
+from exchange.store.proofs import UsedProofs
 from exchange.store.push import Claim, ClaimState, PushLedger
 from exchange.store.reading import LIST_LIMIT, FacetReader, Place, Told
 from exchange.store.reading_postgres import PostgresFacetReader
@@ -51,6 +53,7 @@ __all__ = [
     "Store",
     "SubjectsSeen",
     "Told",
+    "UsedProofs",
     "open_reader",
 ]
 

@@ -107,3 +107,11 @@ RECENT_BUNDLES = "SELECT version FROM bundle_applications ORDER BY sequence DESC
 # The body of a bundle.
 SQLITE_BUNDLE = "SELECT body FROM bundles WHERE version = ?"
 POSTGRES_BUNDLE = "SELECT body FROM bundles WHERE version = %b"
+
+# Mark proofs of possession as used; those that were not used before come back.
+SQLITE_USE_PROOFS = """
+    INSERT INTO used_proofs (proof, until) SELECT value ->> 0, value ->> 1 FROM json_each(?) WHERE true
+        ON CONFLICT DO NOTHING RETURNING proof"""
+POSTGRES_USE_PROOFS = """
+    INSERT INTO used_proofs (proof, until) SELECT * FROM unnest(%s::text[], %s::int8[])
+        ON CONFLICT DO NOTHING RETURNING proof"""

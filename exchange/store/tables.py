@@ -215,6 +215,16 @@ subjects_seen = sa.Table(
     sa.Column("sketch", sa.LargeBinary, nullable=False),
 )
 
+# --- what was shown ---------------------------------------------------------------------------------------------------
+
+# Proofs of possession (DPoP) that were used, by a hash of key and jti; gone a minute after `until` (Unix seconds).
+used_proofs = sa.Table(
+    "used_proofs",
+    metadata,
+    sa.Column("proof", _key(), primary_key=True),
+    sa.Column("until", sa.BigInteger, nullable=False, index=True),
+)
+
 # --- what is being pushed ---------------------------------------------------------------------------------------------
 
 # The one source that all pushes are: its epoch and the sequence to give next. One row.

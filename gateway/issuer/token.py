@@ -19,11 +19,11 @@ from joserfc.jwk import ECKey, Key, OKPKey
 from exchange.clock import Clock
 from exchange.errors import SettingWrong
 from exchange.settings import IssuerSettings, SigningAlgorithm
-from gateway import jws
+from gateway import dpop, jws
 from gateway.issuer.assertions import ASSERTION_TYPE, AssertionRefused, UsedAssertions, authenticate
 from gateway.issuer.clients import DevClient
 from gateway.keysets import FixedKeys
-from gateway.tokens import TrustedIssuer
+from gateway.tokens import DPOP_ALGORITHMS, ProofRefused, TrustedIssuer
 
 SCOPES = ("view", "publish", "registry")
 MAX_PARAMETERS = 16
@@ -85,10 +85,10 @@ class DevIssuer:
     def endpoint(self) -> str:
         return f"{self.url}/oauth/token"
 
-    def token(self, authorization: str | None, body: bytes) -> dict[str, Any]:
-        """Answer a token request: its Authorization header, if any, and its form. Raises OAuthError.
+    def token(self, authorization: str | None, body: bytes, proof: str | None = None) -> dict[str, Any]:
+        """Answer a token request: its Authorization header, if any, its form, and its DPoP proof. Raises OAuthError.
 
-        Writes to disk when an assertion is used: call it from a thread.
+        Writes to disk when an assertion or a proof is used: call it from a thread.
         """
         form = _form(body)
         if form.get("grant_type") != "client_credentials":
@@ -96,6 +96,7 @@ class DevIssuer:
             raise OAuthError("invalid_request" if missing else "unsupported_grant_type", "grant: client_credentials")
         client = self._authenticate(authorization, form)
         scope = _scope(form.get("scope"))
+        bound = {} if proof is None else {"cnf": {"jkt": self._thumbprint(proof)}}
         now = int(self.clock().timestamp())
         claims = {
             "iss": self.name,
@@ -106,10 +107,12 @@ class DevIssuer:
             "exp": now + self.lifetime_s,
             "jti": secrets.token_urlsafe(16),
             "scope": scope,
+            **bound,
         }
         header = {"typ": TYP, "alg": self.key.algorithm, "kid": self.key.kid}
         token = jwt.encode(header, claims, self.key.key, algorithms=[self.key.algorithm])
-        return {"access_token": token, "token_type": "Bearer", "expires_in": self.lifetime_s, "scope": scope}
+        kind = "DPoP" if bound else "Bearer"
+        return {"access_token": token, "token_type": kind, "expires_in": self.lifetime_s, "scope": scope}
 
     def metadata(self) -> dict[str, Any]:
         """The discovery document (OpenID Connect Discovery 1.0, RFC 8414)."""
@@ -122,6 +125,7 @@ class DevIssuer:
             "scopes_supported": list(SCOPES),
             "token_endpoint_auth_methods_supported": ["client_secret_basic", "private_key_jwt"],
             "token_endpoint_auth_signing_alg_values_supported": sorted(jws.ALGORITHMS),
+            "dpop_signing_alg_values_supported": list(DPOP_ALGORITHMS),
         }
 
     def jwks(self) -> dict[str, Any]:
@@ -131,6 +135,17 @@ class DevIssuer:
     def trusted(self) -> TrustedIssuer:
         """How this gateway trusts its own issuer."""
         return trusted(self.name, self.key, self.lifetime_s)
+
+    def _thumbprint(self, text: str) -> str:
+        """The key that the token is for (RFC 9449 section 5); its proof counts once, also after a restart."""
+        now = self.clock().timestamp()
+        try:
+            proof = dpop.read(text, "POST", dpop.normalised(self.endpoint) or "", None, now)
+        except ProofRefused as error:
+            raise OAuthError("invalid_dpop_proof", error.detail) from None
+        if not self.used.use("\0dpop", proof.mark, proof.issued + dpop.MAX_AGE_SECONDS, now):
+            raise OAuthError("invalid_dpop_proof", "the DPoP proof was used before")
+        return proof.jkt
 
     def _authenticate(self, authorization: str | None, form: Mapping[str, str]) -> DevClient:
         if authorization is not None and "client_assertion" in form:

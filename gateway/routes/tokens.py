@@ -48,14 +48,21 @@ def router(issuer: DevIssuer) -> APIRouter:
         },
     )
     async def token(request: Request) -> Response:
-        """Client credentials (RFC 6749 section 4.4), by `client_secret_basic` or `private_key_jwt` (RFC 7523)."""
+        """Client credentials (RFC 6749 section 4.4), by `client_secret_basic` or `private_key_jwt` (RFC 7523).
+
+        With a `DPoP` header (RFC 9449) the token is bound to the key of its proof.
+        """
         media_type(request.scope["headers"], (FORM,))
         found = request.headers.getlist("authorization")
         if len(found) > 1:
             raise BadRequest("one Authorization header")
+        proofs = request.headers.getlist("dpop")
+        if len(proofs) > 1:
+            raise BadRequest("one DPoP header")
         body = await request.body()
         try:
-            granted = await asyncio.to_thread(issuer.token, found[0] if found else None, body)
+            authorization, proof = (each[0] if each else None for each in (found, proofs))
+            granted = await asyncio.to_thread(issuer.token, authorization, body, proof)
         except OAuthError as error:
             return _refused(error)
         return _json(granted)

@@ -23,15 +23,19 @@ from exchange.errors import AuditUnavailable, NothingPermitted, PolicyUnavailabl
 from exchange.publish import Layout
 from exchange.registry import StoreRegistry
 from exchange.settings import GatewaySettings, PushSettings
-from exchange.store import PushLedger, Store, SubjectsSeen
+from exchange.store import PushLedger, Store, SubjectsSeen, UsedProofs
 from exchange.store.database import open_engine
 from exchange.subjects import KeyMaker
 from gateway.app import Parts, build
 from gateway.basic import Secrets
+from gateway.binding import Binding
+from gateway.client_cert import ClientCertificates
+from gateway.dpop import Nonces
 from gateway.harvest import Harvest
 from gateway.identity import Identity
 from gateway.limits import Edge
 from gateway.push import Pushing
+from gateway.replays import Replays
 from gateway.tokens import Tokens
 from gateway.trail import Trail
 from tests.support.broker import FakeBroker
@@ -117,6 +121,8 @@ class City:
     disclosing: Disclosing = field(default_factory=Disclosing)
     broker: FakeBroker = field(default_factory=FakeBroker)
     policy_away: bool = False
+    nonces: bool = True
+    peers: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         shutil.copyfile(_empty_store(), self.folder / "store.db")
@@ -177,8 +183,10 @@ class City:
 
     def make_app(self, tokens: Tokens | None = None, secrets: Secrets | None = None) -> Edge:
         """The application; `tokens` in the place of a verifier that trusts KEY, `secrets` for HTTP Basic."""
+        verified = tokens or verifier(KEY, clock=self.clock)
+        self.identity = Identity(verified, self.newest, self.clock, self.make_binding(), secrets)
         parts: Any = Parts(
-            identity=Identity(tokens or verifier(KEY, clock=self.clock), self.newest, self.clock, secrets),
+            identity=self.identity,
             bundle=self.newest,
             disclosure=self.disclosing,  # type: ignore[arg-type]
             trail=Trail(self.log, self.newest, self.clock),  # type: ignore[arg-type]
@@ -190,6 +198,12 @@ class City:
             signing_keys={"keys": [{"kty": "OKP"}]},
         )
         return build(parts)
+
+    def make_binding(self) -> Binding:
+        """What another gateway of this store has too: proofs used there are used here."""
+        nonces = Nonces(b"the gateways' secret", self.clock) if self.nonces else None
+        self.replays = Replays(UsedProofs(self.store.engine), self.clock)
+        return Binding("http://gateway", self.replays, nonces, ClientCertificates(self.peers), self.clock)
 
     def http(self, client_id: str | None = "tax-desk", **changes: Any) -> httpx2.AsyncClient:
         """A client of the gateway with a good token; `changes` are to the token's claims."""
