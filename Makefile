@@ -5,13 +5,14 @@ UV_VERSION := 0.13.9
 UV := .uv/bin/uv
 RUN := .venv/bin/
 ARGS ?=
+OUT ?= dist
 NODE_CLIENTS := tests/clients/node/node_modules/.installed
 
 export UV_PYTHON_DOWNLOADS := never
 # Compiled once, when they are installed: a process that may not write beside its libraries would compile them at each start.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: demo test test-services lint format bench volume rig rig-changed rig-drain rig-syscalls rig-powercut services-start services-stop clean
+.PHONY: demo test test-services lint format bench volume rig rig-changed rig-drain rig-syscalls rig-powercut services-start services-stop wheelhouse sbom clean
 
 demo: .venv/.locked  ## a city on this machine: publish, materialise, disclose, verify (ARGS=--once, ARGS=--json)
 	@$(RUN)exchange demo $(ARGS)
@@ -61,8 +62,19 @@ services-start: .venv/.locked  ## Apache Kafka and PostgreSQL on loopback, for t
 services-stop: .venv/.locked
 	@$(RUN)python deploy/local/services.py stop
 
+wheelhouse: $(UV)  ## all wheels of this platform in OUT, to install without a network (docs/installing.md)
+	rm -rf $(OUT)/wheelhouse && mkdir -p $(OUT)/wheelhouse
+	$(UV) export --quiet --locked --no-dev --no-emit-project --no-annotate -o $(OUT)/wheelhouse/requirements.txt
+	.uv/bin/pip download --quiet --disable-pip-version-check --require-hashes --only-binary :all: \
+		--dest $(OUT)/wheelhouse -r $(OUT)/wheelhouse/requirements.txt
+	$(UV) build --quiet --wheel --out-dir $(OUT)/wheelhouse --python $(PYTHON)
+
+sbom: $(UV)  ## what is shipped, with versions and hashes, as CycloneDX in OUT
+	@mkdir -p $(OUT)
+	$(UV) export --quiet --locked --no-dev --format cyclonedx1.5 -o $(OUT)/exchange.cdx.json
+
 clean:
-	rm -rf .venv .uv .services tests/clients/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .uv .services dist tests/clients/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/.locked: uv.lock pyproject.toml $(UV)
 	$(UV) sync --quiet --locked --python $(PYTHON)
