@@ -44,6 +44,18 @@ class StandingName:
             self._lock.close()
 
 
+def held(folder: Path) -> list[str]:
+    """The names of this folder that living processes bear, without host and place: `gateway-1`."""
+    found = []
+    for file in sorted(folder.glob("*-*.lock")):
+        with file.open("ab") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found.append(file.stem)
+    return found
+
+
 def _place(file: Path) -> str:
     """What tells this folder from every other: drawn by the first that asks."""
     with open(file, "a+b", opener=_for_the_owner) as drawn:

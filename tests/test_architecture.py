@@ -40,6 +40,7 @@ ORDER = [
     "merkle",
     "audit",
     "disclosure",
+    "backup",
     "wiring",
     "city",
     "cli",

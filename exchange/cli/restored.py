@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
+from typing import Any
 
 import typer
 
 from exchange.cli.administration import note
 from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
 from exchange.clock import system_clock
+from exchange.settings import Settings
 from exchange.store import PushLedger
 from exchange.wiring import open_store
 
@@ -22,13 +25,17 @@ def restored(config: Config = CONFIG, json: Json = False) -> None:
     The store has forgotten which numbers it gave since the backup; given again, they would pass for repeats of records
     that stand in the topics, and be dropped. The audit log notes it.
     """
-    settings = load(config)
-    with closing(open_store(settings, system_clock)) as store:
-        store.check()
-        ledger = PushLedger(store.engine, system_clock)
-        note(settings, "restored", details={"push_epoch": str(ledger.epoch())})
-        epoch = ledger.renew_epoch()
+    epoch = renewed(load(config), {})
     if json:
         print_json({"push_epoch": epoch})
     else:
         say(f"pushes go on in epoch {epoch}")
+
+
+def renewed(settings: Settings, details: Mapping[str, Any]) -> int:
+    """Begin the next epoch of pushes, and note it; which. Raises AuditUnavailable, StoreUnavailable, SchemaOutdated."""
+    with closing(open_store(settings, system_clock)) as store:
+        store.check()
+        ledger = PushLedger(store.engine, system_clock)
+        note(settings, "restored", details={"push_epoch": str(ledger.epoch()), **details})
+        return ledger.renew_epoch()

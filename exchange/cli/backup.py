@@ -1,0 +1,209 @@
+"""`exchange backup`: save what a city cannot make again, look whether a backup is whole, put it back."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from exchange.audit import verify_log
+from exchange.audit.tables import LINEAGE as AUDIT
+from exchange.backup import Backup, Database, PostgresDatabase, SqliteFile, create, problems, read
+from exchange.cli.administration import note, open_audit
+from exchange.cli.audit import published_checkpoints
+from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
+from exchange.cli.restored import renewed
+from exchange.clock import system_clock
+from exchange.errors import BadRequest, Conflict, SettingWrong
+from exchange.settings import Settings
+from exchange.standing import held
+from exchange.store.database import Lineage, is_sqlite, sqlite_path
+from exchange.store.tables import LINEAGE as STORE
+from exchange.subjects import Subject
+from exchange.wiring import audit_url, key_maker, open_store, public_keys, store_url
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+Folder = Annotated[Path, typer.Argument(help="The backup's folder.", show_default=False)]
+
+
+@app.command("create")
+def create_(folder: Folder, config: Config = CONFIG, json: Json = False) -> None:
+    """Save store, audit log and the topics of one machine into a new folder, while everything runs.
+
+    Topics in Kafka are not in it, nor are keys, contracts and policy files. What is in it is personal: its files are
+    readable by their owner only.
+    """
+    settings = load(config)
+    note(settings, "backup create")  # who takes all records with him is known before he has them
+    made = create(folder, _databases(settings), _facts(settings), system_clock())
+    if json:
+        print_json(_document(made))
+    else:
+        _tell(made)
+        say(f"saved in {folder}", fg=typer.colors.GREEN)
+
+
+@app.command()
+def verify(folder: Folder, json: Json = False) -> None:
+    """Whether a backup is what was saved, and sound inside; exit status 64 if not. Nothing else is needed for it."""
+    backup = read(folder)
+    found = problems(backup)
+    if json:
+        print_json({**_document(backup), "problems": found})
+    else:
+        _tell(backup)
+    if found:
+        raise BadRequest("\n".join(found))
+    if not json:
+        say("the backup is whole", fg=typer.colors.GREEN)
+
+
+@app.command()
+def restore(
+    folder: Folder,
+    config: Config = CONFIG,
+    only: Annotated[list[str] | None, typer.Option(help="store, topics or audit; may be repeated.")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Move what stands there aside first; it is never removed.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Put a backup back, while nothing runs. Then pushes begin a new epoch, and the audit log says what was done.
+
+    An audit log that is older than the checkpoints which left it is told of: what it lost stays lost.
+    """
+    settings = load(config)
+    backup = read(folder)
+    if found := problems(backup):
+        raise BadRequest("\n".join(found))
+    wanted = _wanted(_databases(settings), backup, only)
+    if backup.facts.get("bus") != _bus(settings):
+        raise SettingWrong("keys.bus: the backup was made under another bus secret or key id; put that one back first")
+    databases = [database for database, _ in wanted.values()]
+    _nothing_runs(settings, databases)
+    occupied = [what for each in databases if (what := each.occupied()) is not None]
+    if occupied and not replace:
+        raise Conflict(f"{', '.join(occupied)}: something stands there; with --replace it is moved aside")
+    mark = f"before-{system_clock():%Y%m%dT%H%M%SZ}"
+    moved = [aside for each in databases if (aside := each.move_aside(mark)) is not None]
+    for database, file in wanted.values():
+        database.put_back(file)
+    if "topics" in wanted:
+        moved += _cursors_aside(settings, mark)
+    told = _settled(settings, backup, list(wanted))
+    if json:
+        print_json({"restored": list(wanted), "moved": moved, **told})
+        return
+    for aside in moved:
+        say(f"moved aside: {aside}")
+    say(f"restored: {', '.join(wanted)}, as of {backup.made.isoformat()}", fg=typer.colors.GREEN)
+    say(f"pushes go on in epoch {told['push_epoch']}")
+    for finding in told["audit_log"]:
+        say(f"the audit log is not the one that its checkpoints tell of: {finding}", fg=typer.colors.RED)
+
+
+# --- what is saved ----------------------------------------------------------------------------------------------------
+
+
+def _databases(settings: Settings) -> dict[str, Database]:
+    """What there is to save, in the order in which it is saved. The audit log may be in the store's database."""
+    store, audit = store_url(settings), audit_url(settings)
+    found: dict[str, Database] = {"store": _database(store, settings.store.options)}
+    if is_sqlite(topics := settings.url(settings.broker.url)):
+        found["topics"] = SqliteFile(sqlite_path(topics))
+    if audit != store:
+        found["audit"] = _database(audit, settings.audit_options)
+    return found
+
+
+def _database(url: str, options: dict[str, Any]) -> Database:
+    if is_sqlite(url):
+        return SqliteFile(sqlite_path(url))
+    return PostgresDatabase(url, options, [*_tables(STORE), *_tables(AUDIT)])
+
+
+def _tables(lineage: Lineage) -> list[str]:
+    return [*lineage.metadata.tables, lineage.version_table]
+
+
+def _facts(settings: Settings) -> dict[str, Any]:
+    return {
+        "version": metadata.version("exchange-bus"),
+        "city": settings.city,
+        "broker": settings.broker.url.partition(":")[0],
+        "bus": _bus(settings),
+    }
+
+
+def _bus(settings: Settings) -> str:
+    """Tells one bus secret from another, and nothing else of it: the key of a subject that does not exist."""
+    return key_maker(settings).subject(Subject("backup", "check"))
+
+
+# --- putting back -----------------------------------------------------------------------------------------------------
+
+
+def _wanted(databases: dict[str, Database], backup: Backup, only: list[str] | None) -> dict[str, tuple[Database, Path]]:
+    """Which databases are put back, each with its file."""
+    saved = {each.name: backup.folder / each.file for each in backup.saved}
+    if unknown := sorted(set(only or []).difference(saved)):
+        raise BadRequest(f"--only {', '.join(unknown)}: the backup has {', '.join(saved) or 'nothing'}")
+    wanted = {}
+    for name, file in saved.items():
+        if only and name not in only:
+            continue
+        if name not in databases or file.suffix[1:] != databases[name].suffix:
+            raise Conflict(f"the backup's {name} does not fit the settings: they have it in another kind of place")
+        wanted[name] = databases[name], file
+    return wanted
+
+
+def _nothing_runs(settings: Settings, databases: list[Database]) -> None:
+    if names := held(settings.path(settings.data)):
+        raise Conflict(f"stop everything first: {', '.join(names)} still runs")
+    for database in databases:
+        if isinstance(database, PostgresDatabase) and (others := database.others()):
+            raise Conflict(f"stop everything first: {others} connections of Exchange's processes to the database")
+
+
+def _cursors_aside(settings: Settings, mark: str) -> list[str]:
+    """Cursor files know of what the older topics do not say; connectors make new ones from what these say."""
+    folder = settings.path(settings.data) / "cursors"
+    if not folder.exists():
+        return []
+    aside = folder.with_name(f"{folder.name}.{mark}")
+    folder.rename(aside)
+    return [str(aside)]
+
+
+def _settled(settings: Settings, backup: Backup, names: list[str]) -> dict[str, Any]:
+    with closing(open_store(settings, system_clock)) as store:
+        store.migrate()
+    with open_audit(settings) as log:
+        report = verify_log(log, published_checkpoints(settings), public_keys(settings), settings.audit.origin)
+    findings = [str(finding) for finding in report.findings]
+    epoch = renewed(settings, {"of": backup.made.isoformat(), "databases": names, "audit_findings": report.found})
+    return {"push_epoch": epoch, "audit_log": findings}
+
+
+# --- telling ----------------------------------------------------------------------------------------------------------
+
+
+def _document(backup: Backup) -> dict[str, Any]:
+    return {
+        "folder": str(backup.folder),
+        "made": backup.made.isoformat(),
+        "facts": dict(backup.facts),
+        "saved": [asdict(each) for each in backup.saved],
+    }
+
+
+def _tell(backup: Backup) -> None:
+    say(f"made {backup.made.isoformat()} by version {backup.facts.get('version')}")
+    for each in backup.saved:
+        say(f"{each.name:8} {each.file:12} {each.bytes:>16,} bytes  sha256 {each.sha256}")

@@ -1,0 +1,444 @@
+"""Backups: what is saved while everything runs is whole, and what is put back goes on where it stood."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psycopg
+import pytest
+from typer.testing import CliRunner, Result
+
+from exchange.backup import Backup, Database, PostgresDatabase, SqliteFile, create, problems, read
+from exchange.cli import audit, backup
+from exchange.clock import system_clock
+from exchange.errors import BadRequest, Conflict, SettingWrong, StoreUnavailable
+from exchange.settings import Settings
+from exchange.standing import StandingName
+from exchange.wiring import open_broker, open_store
+from tests.support.running import Site
+from tests.support.site import CITIZEN
+from tests.support.site import Site as Still
+
+PURPOSE = {"Exchange-Purpose": "tax-assessment"}
+
+# --- one database: the conformance suite ------------------------------------------------------------------------------
+
+OURS = ["kept", "kept_version"]
+
+
+class Place:
+    """A database of either kind, with a table that may be written while it is saved."""
+
+    def __init__(self, database: Database, execute: Callable[[str], list[Any]]) -> None:
+        self.database = database
+        self.execute = execute
+
+    def rows(self) -> list[Any]:
+        return [row[0] for row in self.execute("SELECT n FROM kept ORDER BY n")]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "sqlite":
+        path = tmp_path / "kept.db"
+
+        def in_file(statement: str) -> list[Any]:
+            with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as opened:
+                opened.execute("PRAGMA journal_mode = WAL")
+                return opened.execute(statement).fetchall()
+
+        return Place(SqliteFile(path), in_file)
+    url = request.getfixturevalue("fresh_postgres")()
+
+    def in_server(statement: str) -> list[Any]:
+        with psycopg.connect(url, autocommit=True) as connection:
+            found = connection.execute(statement.encode())
+            return found.fetchall() if found.description else []
+
+    return Place(PostgresDatabase(url, {}, OURS), in_server)
+
+
+@pytest.fixture
+def filled(place: Place) -> Place:
+    place.execute("CREATE TABLE kept (n INTEGER PRIMARY KEY)")
+    place.execute("INSERT INTO kept VALUES (1), (2)")
+    return place
+
+
+def saved(place: Place, folder: Path) -> Backup:
+    return create(folder, {"store": place.database}, {"a": "b"}, system_clock())
+
+
+def test_it_comes_back_as_it_was(filled: Place, tmp_path: Path) -> None:
+    made = saved(filled, tmp_path / "b")
+    assert problems(made) == []
+    assert (made.facts, [each.name for each in made.saved]) == ({"a": "b"}, ["store"])
+    filled.execute("INSERT INTO kept VALUES (3)")
+    assert filled.database.occupied() is not None
+    with pytest.raises((FileExistsError, StoreUnavailable)):
+        filled.database.put_back(made.folder / made.saved[0].file)
+    assert filled.rows() == [1, 2, 3], "never over what stands there"
+    aside = filled.database.move_aside("before-x")
+    assert aside is not None
+    assert filled.database.occupied() is None
+    filled.database.put_back(made.folder / made.saved[0].file)
+    assert filled.rows() == [1, 2]
+    if isinstance(filled.database, SqliteFile):
+        with closing(sqlite3.connect(aside)) as former:
+            assert [n for (n,) in former.execute("SELECT n FROM kept")] == [1, 2, 3]
+    else:
+        assert filled.execute(f'SELECT count(*) FROM "{aside.partition(" ")[2]}".kept') == [(3,)]
+
+
+def test_nothing_there_is_nothing_saved(place: Place, tmp_path: Path) -> None:
+    assert not place.database.exists()
+    assert saved(place, tmp_path / "b").saved == []
+    assert place.database.move_aside("before-x") is None
+
+
+def test_writers_go_on_and_what_is_saved_is_one_moment(filled: Place, tmp_path: Path) -> None:
+    """Rows are written in pairs, each in one statement: half a pair would be two moments."""
+    stop = threading.Event()
+
+    def write() -> None:
+        n = 10
+        while not stop.is_set():
+            filled.execute(f"INSERT INTO kept VALUES ({n}), ({-n})")
+            n += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        time.sleep(0.1)
+        made = saved(filled, tmp_path / "b")
+        before = len(filled.rows())
+        time.sleep(0.1)
+        assert len(filled.rows()) > before, "it was not waited for"
+    finally:
+        stop.set()
+        writer.join()
+    filled.database.move_aside("before-x")
+    filled.database.put_back(made.folder / made.saved[0].file)
+    rows = set(filled.rows()) - {1, 2}
+    assert rows
+    assert rows == {-n for n in rows}
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "missing", "link", "longer"])
+def test_a_damaged_file_is_found(filled: Place, tmp_path: Path, damage: str) -> None:
+    made = saved(filled, tmp_path / "b")
+    file = made.folder / made.saved[0].file
+    content = file.read_bytes()
+    file.unlink()
+    match damage:
+        case "cut":
+            file.write_bytes(content[:-1])
+        case "changed":
+            file.write_bytes(content[:200] + bytes([content[200] ^ 1]) + content[201:])
+        case "longer":
+            file.write_bytes(content + b"x")
+        case "link":
+            (tmp_path / "elsewhere").write_bytes(content)
+            file.symlink_to(tmp_path / "elsewhere")
+    assert len(problems(made)) == 1
+
+
+def test_damage_that_was_saved_is_found(filled: Place, tmp_path: Path) -> None:
+    """The manifest agrees with the file, and the file is still no database."""
+    made = saved(filled, tmp_path / "b")
+    kind = type(filled.database)
+    file = made.folder / made.saved[0].file
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    assert kind.problems(file) != []  # type: ignore[attr-defined]
+
+
+@pytest.mark.services
+def test_tables_of_others_are_left_alone(fresh_postgres: Callable[[], str]) -> None:
+    url = fresh_postgres()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE payroll (n int)")
+        database = PostgresDatabase(url, {}, OURS)
+        with pytest.raises(Conflict, match="payroll"):
+            database.move_aside("before-x")
+        assert connection.execute("SELECT count(*) FROM payroll").fetchone() == (0,)
+
+
+@pytest.mark.services
+def test_a_servers_password_is_in_no_error(fresh_postgres: Callable[[], str], tmp_path: Path) -> None:
+    url = fresh_postgres()
+    password = url.partition("exchange:")[2].partition("@")[0]
+    database = PostgresDatabase(url.replace(password, "wrong-password"), {}, OURS)
+    with pytest.raises(StoreUnavailable) as refused:
+        database.save(tmp_path / "x.dump")
+    assert "wrong-password" not in str(refused.value)
+
+
+# --- the folder -------------------------------------------------------------------------------------------------------
+
+
+class Failing(SqliteFile):
+    """The disk is full at the end."""
+
+    def save(self, target: Path) -> None:
+        super().save(target)
+        raise StoreUnavailable("database or disk is full")
+
+
+def test_a_backup_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "kept.db"
+    sqlite3.connect(path).close()
+    with pytest.raises(StoreUnavailable):
+        create(tmp_path / "b", {"store": Failing(path)}, {}, system_clock())
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["kept.db"]
+
+
+def test_a_folder_that_exists_is_never_written_over(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    with pytest.raises(Conflict):
+        create(tmp_path / "b", {}, {}, system_clock())
+
+
+def test_what_a_killed_one_left_is_in_no_ones_way(tmp_path: Path) -> None:
+    (tmp_path / ".b.partial").mkdir()
+    (tmp_path / ".b.partial" / "store.db").write_text("half")
+    assert create(tmp_path / "b", {}, {}, system_clock()).saved == []
+    assert [file.name for file in (tmp_path / "b").iterdir()] == ["manifest.json"]
+
+
+GOOD = '{"form": 1, "made": "2026-01-01T00:00:00+00:00", "saved": [%s], "facts": {}}'
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        None, "", "[]", "{", "null", '{"form": 1}', "[" * 100_000,
+        '{"form": 2, "made": "2026-01-01T00:00:00+00:00", "saved": [], "facts": {}}',
+        '{"form": 1, "made": "yesterday", "saved": [], "facts": {}}',
+        GOOD % '{"name": "../x", "file": "../x.db", "bytes": 1, "sha256": ""}',
+        GOOD % '{"name": "store", "file": "/etc/passwd", "bytes": 1, "sha256": ""}',
+        GOOD % '{"name": "store"}',
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_no_backup(tmp_path: Path, manifest: str | None) -> None:
+    if manifest is not None:
+        (tmp_path / "manifest.json").write_text(manifest)
+    with pytest.raises(BadRequest):
+        read(tmp_path)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    for room in (backup, audit):
+        monkeypatch.setattr(room, "load", Settings.load)  # without setting up this process's logs
+
+
+@pytest.fixture
+def still(tmp_path: Path, quiet: None) -> Still:
+    return Still.made(tmp_path / "site")
+
+
+def run(config: Path, *arguments: str) -> Result:
+    more = [] if arguments[0] == "verify" else ["-c", str(config)]
+    return CliRunner().invoke(backup.app, [*arguments, *more])
+
+
+def done(config: Path, *arguments: str) -> dict[str, Any]:
+    found = run(config, *arguments, "--json")
+    assert found.exit_code == 0, (found.output, found.exception)
+    told: dict[str, Any] = json.loads(found.stdout)
+    return told
+
+
+def kept(still: Still) -> dict[str, bytes]:
+    """The databases of an installation where nothing runs."""
+    return {file.name: file.read_bytes() for file in (still.folder / "data").glob("*.db*") if file.suffix != ".db-shm"}
+
+
+def test_nothing_is_moved_unless_all_of_it_can_be_put_back(still: Still, tmp_path: Path) -> None:
+    at = tmp_path / "b"
+    done(still.config, "create", str(at))
+    before = kept(still)
+    assert isinstance(run(still.config, "restore", str(at)).exception, Conflict), "something stands there"
+    running = StandingName(still.folder / "data", "gateway")
+    refused = run(still.config, "restore", str(at), "--replace").exception
+    assert isinstance(refused, Conflict)
+    assert "gateway-1" in str(refused)
+    running.close()
+    key = still.folder / "keys" / "bus.key"
+    secret = key.read_bytes()
+    key.write_bytes(b"another")
+    assert isinstance(run(still.config, "restore", str(at), "--replace").exception, SettingWrong)
+    key.write_bytes(secret)
+    assert isinstance(run(still.config, "restore", str(at), "--replace", "--only", "cursors").exception, BadRequest)
+    file = at / "topics.db"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    assert isinstance(run(still.config, "restore", str(at), "--replace").exception, BadRequest)
+    assert isinstance(run(still.config, "verify", str(at)).exception, BadRequest)
+    file.write_bytes(whole)
+    assert kept(still) == before
+    told = done(still.config, "restore", str(at), "--replace")
+    assert told["restored"] == ["store", "topics", "audit"]
+    assert all(Path(aside).exists() for aside in told["moved"])
+
+
+def test_only_the_store(still: Still, tmp_path: Path) -> None:
+    at = tmp_path / "b"
+    done(still.config, "create", str(at))
+    still.strike("tax-desk")
+    kept = (still.folder / "data" / "topics.db").read_bytes()
+    with closing(open_store(still.settings(), system_clock)) as store:
+        newest = store.newest_bundle_version()
+    told = done(still.config, "restore", str(at), "--replace", "--only", "store")
+    assert told["restored"] == ["store"]
+    assert (still.folder / "data" / "topics.db").read_bytes() == kept
+    with closing(open_store(still.settings(), system_clock)) as store:
+        assert store.newest_bundle_version() != newest, "the bundle is the one of the backup"
+
+
+def test_who_takes_a_backup_and_who_puts_one_back_is_in_the_audit_log(still: Still, tmp_path: Path) -> None:
+    done(still.config, "create", str(tmp_path / "b"))
+    done(still.config, "restore", str(tmp_path / "b"), "--replace")
+    with closing(sqlite3.connect(still.folder / "data" / "audit.db")) as log:
+        acts = [json.loads(entry)["act"] for (entry,) in log.execute("SELECT entry FROM audit_entries")]
+    assert acts[-2:] == ["backup create", "restored"]
+
+
+def test_files_are_for_their_owner_only(still: Still, tmp_path: Path) -> None:
+    done(still.config, "create", str(tmp_path / "b"))
+    for file in (tmp_path / "b").iterdir():
+        assert file.stat().st_mode & 0o077 == 0
+    assert (tmp_path / "b").stat().st_mode & 0o077 == 0
+
+
+# --- drills -----------------------------------------------------------------------------------------------------------
+
+RECORDS = "/v1/datasets/civil.person/records"
+
+
+class Town(Site):
+    """A gateway and a materialiser under which records are pushed and looked at."""
+
+    revision = 0
+
+    def begin(self) -> None:
+        self.running = [self.gateway(), self.materialise()]
+
+    def end(self) -> None:
+        for each in self.running:
+            each.stop()
+
+    def push(self, name: str) -> None:
+        """One record of a citizen, under a newer name; it is acknowledged when this returns."""
+        self.revision += 1
+        body = {
+            "citizen_id": CITIZEN, "name": name, "gender": "unspecified", "birth_date": "1990-01-01",
+            "district": "north", "registered_on": "2020-01-01", "revision": str(self.revision),
+            "updated_at": "2026-01-01T00:00:00.000Z",
+        }  # fmt: skip
+        answer = httpx2.post(self.url + RECORDS, json=[body], headers=self.token("civil-connector"), timeout=30)
+        assert answer.json()["accepted"] == 1, answer.text
+
+    def name(self) -> tuple[str | None, str, bytes]:
+        """The name that a view shows, with its receipt and its body."""
+        headers = {**self.token("tax-desk"), **PURPOSE}
+        answer = httpx2.post(f"{self.url}/v1/citizens/view", json={"id": CITIZEN}, headers=headers, timeout=30)
+        assert answer.status_code == 200, answer.text
+        value = answer.json()["values"].get("citizen.name", {}).get("value")
+        return value, answer.headers["Exchange-Receipt"], answer.content
+
+    def shows(self, name: str) -> None:
+        self.until(lambda: self.name()[0] == name)
+
+    def holds(self, receipt: str, body: bytes) -> bool:
+        """Whether the log holds the entry of a receipt."""
+        (self.folder / "receipt").write_text(receipt, "ascii")
+        (self.folder / "body").write_bytes(body)
+        files = [str(self.folder / "receipt"), str(self.folder / "body")]
+        return CliRunner().invoke(audit.app, ["receipt", *files, "-c", str(self.config)]).exit_code == 0
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("sqlite", marks=pytest.mark.slow),
+        pytest.param("kafka-postgresql", marks=pytest.mark.services),
+    ]
+)
+def town(request: pytest.FixtureRequest, tmp_path: Path, quiet: None) -> Iterator[Town]:
+    places = ""
+    if request.param != "sqlite":
+        kafka, postgres = request.getfixturevalue("fresh_kafka"), request.getfixturevalue("fresh_postgres")()
+        places = f'[broker]\nurl = "kafka://{kafka}"\n[store]\nurl = "{postgres}"\n'
+    folder = tmp_path / "town"
+    folder.mkdir()
+    with Town(folder, places) as town:
+        yield town
+
+
+def test_a_drill(town: Town, tmp_path: Path) -> None:
+    """Saved under load, lost, put back: positions, facets and the audit chain agree, and the town goes on."""
+    on_kafka = town.settings.broker.url.startswith("kafka")
+    town.begin()
+    town.push("before")
+    town.shows("before")
+    _, receipt, body = town.name()
+    stop, pushed = threading.Event(), []
+
+    def push() -> None:
+        while not stop.is_set():
+            pushed.append(f"name {len(pushed)}")
+            town.push(pushed[-1])
+
+    pushing = threading.Thread(target=push)
+    pushing.start()
+    try:
+        time.sleep(0.5)
+        done(town.config, "create", str(tmp_path / "b"))
+        saved_by_then = len(pushed)
+        time.sleep(0.5)
+    finally:
+        stop.set()
+        pushing.join()
+    town.shows(pushed[-1])
+    _, late_receipt, late_body = town.name()
+    assert town.holds(late_receipt, late_body)
+    time.sleep(1.5)  # the checkpoint over it has left
+    assert isinstance(run(town.config, "restore", str(tmp_path / "b"), "--replace").exception, Conflict), "it runs"
+    town.end()
+    assert done(town.config, "verify", str(tmp_path / "b"))["saved"]
+    told = done(town.config, "restore", str(tmp_path / "b"), "--replace")
+    assert told["restored"] == (["store"] if on_kafka else ["store", "topics", "audit"])
+    # Checkpoints in Kafka know of more than the log that was put back; those of one machine were put back with it.
+    assert bool(told["audit_log"]) is on_kafka
+    with closing(open_store(town.settings, system_clock)) as store, closing(open_broker(town.settings)) as broker:
+        topic = broker.state("civil.person.v1")
+        assert topic is not None
+        for partition, (_, following) in topic.bounds.items():
+            assert store.take(topic.name, partition, "drill", topic.id).offset <= following
+        in_topic = ["before", *pushed][sum(1 for _ in broker.read(topic.name)) - 1]
+    assert in_topic in pushed
+    if on_kafka:
+        assert in_topic == pushed[-1], "what was published after the backup stands there, and is read again"
+    else:
+        assert pushed.index(in_topic) <= saved_by_then
+    town.begin()
+    town.shows(in_topic)
+    assert town.holds(receipt, body)
+    assert not town.holds(late_receipt, late_body)
+    town.push("after")  # under a new epoch: it is not taken for a repeat of what the store has forgotten
+    town.shows("after")
+    town.end()
+    if not on_kafka:
+        assert CliRunner().invoke(audit.app, ["verify", "-c", str(town.config)]).exit_code == 0
