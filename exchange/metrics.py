@@ -29,6 +29,9 @@ WATERMARK = Gauge(
     "exchange_watermark_timestamp_seconds", "Until when a source has told everything", ["contract", "source"]
 )
 
+# How often each contract promises to have told everything; none where it promises nothing.
+CYCLE = Gauge("exchange_contract_cycle_seconds", "The update cycle that a contract promises", ["contract"])
+
 # --- disclose: this gateway process
 
 # Decisions by outcome: own, agreement, open (permitted by), denied, error.
@@ -63,7 +66,12 @@ POLICY_AGE = Gauge("exchange_policy_age_seconds", "Time since the bundle was las
 POLICY_DAMAGED = Gauge("exchange_policy_damaged_bundles", "Damaged bundles that are passed over")
 # About how many distinct subjects a client has seen today, as this gateway knows it. Near its bound is an alarm.
 SUBJECTS_SEEN = Gauge("exchange_client_subjects", "Distinct subjects seen today", ["client"])
+# What that number may be: `subjects_per_day`, or the client's own.
+SUBJECTS_BOUND = Gauge("exchange_client_subjects_bound", "Distinct subjects a day that are allowed", ["client"])
 # Requests refused with 429, by client and bound: in_flight, subjects.
 THROTTLED = Counter("exchange_throttled", "Requests over a client's bound", ["client", "bound"])
 # Background tasks of the gateway that broke off and were begun again; the log names them. More and more is an alarm.
 BACKGROUND_BREAKS = Counter("exchange_background_breaks", "Background tasks that broke off")
+# The disk of the `data` folder, in which bodies of pushes and SQLite's files are.
+DATA_FREE = Gauge("exchange_data_free_bytes", "Free bytes of the data folder's disk")
+DATA_SIZE = Gauge("exchange_data_size_bytes", "Size of the data folder's disk")

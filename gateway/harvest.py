@@ -24,7 +24,7 @@ import structlog
 from exchange.agreements import Client
 from exchange.clock import Clock
 from exchange.errors import TryLater
-from exchange.metrics import SUBJECTS_SEEN, THROTTLED
+from exchange.metrics import SUBJECTS_BOUND, SUBJECTS_SEEN, THROTTLED
 from exchange.settings import GatewaySettings
 from exchange.subjects import KeyMaker, Subject
 from gateway.problems import SubjectsExhausted, TooManyUnderWay, rate_limit
@@ -87,7 +87,9 @@ class Harvest:
         sketch = self._sketch(name)
         sketch.add(self._keys.subject(subject))
         size = len(sketch)
-        _gauge(client.client_id).set(size)
+        seen, bound = _gauges(client.client_id)
+        seen.set(size)
+        bound.set(limit)
         if size >= WARN_SHARE * limit and name not in self._warned:
             self._warned.add(name)
             log.warning("a client nears its number of subjects a day", client=client.client_id, subjects=size, of=limit)
@@ -130,6 +132,8 @@ class Harvest:
         if not self._begins <= now < self._ends:
             day, self._begins, self._ends = self._today(now)
             if day != self._day:
+                for name in self._sketches:
+                    _gauges(json.loads(name)[1])[0].set(0)  # an alarm of yesterday ends with the day
                 self._day = day
                 self._sketches.clear()
                 self._warned.clear()
@@ -156,5 +160,6 @@ def _name(key: tuple[str, str]) -> str:
 
 
 @lru_cache(4096)
-def _gauge(client_id: str) -> Any:
-    return SUBJECTS_SEEN.labels(client_id)
+def _gauges(client_id: str) -> tuple[Any, Any]:
+    """How many subjects it has seen, and how many it may see."""
+    return SUBJECTS_SEEN.labels(client_id), SUBJECTS_BOUND.labels(client_id)

@@ -7,6 +7,7 @@ answers 503 until it can be reached, and `/readyz` says so.
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from exchange.audit import AuditLog, AuditStore, Holder, Sealer
 from exchange.clock import Clock, system_clock
 from exchange.disclosure import Disclosure, PolicyWatch
 from exchange.errors import SettingWrong, TryLater
+from exchange.metrics import DATA_FREE, DATA_SIZE
 from exchange.registry import StoreRegistry
 from exchange.settings import DISCOVERED, Settings
 from exchange.store import PushLedger, SubjectsSeen, UsedProofs, open_reader
@@ -62,6 +64,8 @@ def create_app(settings: Settings) -> Edge:
 def make_parts(settings: Settings, clock: Clock) -> Parts:
     """Make every part. Raises SettingWrong."""
     data = data_folder(settings)
+    DATA_FREE.set_function(lambda: shutil.disk_usage(data).free)
+    DATA_SIZE.set_function(lambda: shutil.disk_usage(data).total)
     issuers = _Issuers.of(settings, clock)
     keys, pseudonyms = key_maker(settings), audit_keys(settings)
     signing, published = signer(settings), public_keys(settings)

@@ -98,8 +98,14 @@ async def test_a_client_sees_so_many_subjects_a_day_and_no_more(city: City) -> N
     assert REGISTRY.get_sample_value("exchange_client_subjects", {"client": "tax-desk"}) == 20
     found = [(await ask(city, each, "other-desk")).status_code for each in citizens(4)]
     assert found == [200, 200, 200, 429]
+    assert REGISTRY.get_sample_value("exchange_client_subjects_bound", {"client": "tax-desk"}) == 20
+    assert REGISTRY.get_sample_value("exchange_client_subjects_bound", {"client": "other-desk"}) == 3
     city.clock.move(25_200)  # midnight
     assert (await ask(city)).status_code == 200
+    assert REGISTRY.get_sample_value("exchange_client_subjects", {"client": "tax-desk"}) == 1
+    assert REGISTRY.get_sample_value("exchange_client_subjects", {"client": "other-desk"}) == 0, (
+        "it asked nothing today"
+    )
 
 
 async def test_the_number_holds_over_restarts_and_gateways_and_names_nobody(city: City) -> None:

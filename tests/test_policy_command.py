@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
@@ -86,6 +87,7 @@ def test_a_bundle_that_was_damaged_in_the_store_is_mended_by_the_next_apply(tmp_
         topics_to_read(store)  # none is whole: what was read before goes on being read
     policy.apply_policies(site.settings())
     assert topics_to_read(store)
+    assert REGISTRY.get_sample_value("exchange_contract_cycle_seconds", {"contract": "market.registration"}) == 86_400
     store.close()
     assert shown(explain(site, *ASKED, "--json")) == before
 

@@ -10,10 +10,12 @@ from functools import partial
 
 import typer
 
+from exchange.agreements import Terms
 from exchange.cli.administration import bundle_in_force
 from exchange.cli.options import CONFIG, Config, load
 from exchange.clock import system_clock
 from exchange.materialise import Effects, Materialiser
+from exchange.metrics import CYCLE
 from exchange.records import WATERMARKS_TOPIC, rejects_topic
 from exchange.registry import StoreRegistry
 from exchange.settings import Settings
@@ -86,5 +88,14 @@ def topics_to_read(store: Store) -> Sequence[str]:
     if bundle is None:
         return []
     terms = [each for each in bundle.terms.values() if each.sharing != "withheld"]
+    _tell_cycles(terms)
     topics = {f"{each.contract}.v{each.major}" for each in terms}
     return sorted(topics | {rejects_topic(each.owner) for each in terms} | {WATERMARKS_TOPIC})
+
+
+def _tell_cycles(terms: Sequence[Terms]) -> None:
+    """What each contract promises, its newest major's, beside the watermarks that are held against it."""
+    promised = {each.contract: each.cycle for each in sorted(terms, key=lambda each: each.major)}
+    for contract, cycle in promised.items():
+        if cycle is not None:
+            CYCLE.labels(contract).set(cycle.total_seconds())

@@ -1,0 +1,77 @@
+"""deploy/prometheus: rules speak of metrics that exist, each alert is tried and explained; promtool runs the tests."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from exchange import metrics
+from tests.support.services import skip_or_fail
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "deploy" / "prometheus"
+NOT_OURS = {"up", "node_filesystem_avail_bytes", "node_filesystem_size_bytes"}
+# Never a subject, an officer, a path: what an alert may be about.
+LABELS = {"job", "instance", "topic", "contract", "source", "client", "bound", "reason", "outcome", "mountpoint", "le"}
+
+
+def rules(file: str) -> list[dict[str, Any]]:
+    groups = yaml.safe_load((FOLDER / file).read_text("utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def exposed() -> set[str]:
+    """Every name under which our metrics appear."""
+    names = set()
+    for metric in vars(metrics).values():
+        if hasattr(metric, "_documentation"):
+            ends = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(metric._type, [""])
+            names |= {metric._name + end for end in ends}
+    return names
+
+
+ALERTS = {rule["alert"]: rule for rule in rules("alerts.yml")}
+RECORDED = {rule["record"] for rule in rules("recording.yml")}
+
+
+def test_rules_speak_of_what_is_there() -> None:
+    for rule in [*rules("alerts.yml"), *rules("recording.yml")]:
+        words = set(re.findall(r"\b(?:exchange|node)[_:][a-z0-9_:]+", rule["expr"]))
+        assert words or "up{" in rule["expr"]
+        assert words <= exposed() | RECORDED | NOT_OURS, rule
+    used = " ".join(rule["expr"] for rule in rules("alerts.yml"))
+    assert {name for name in RECORDED if name in used} == RECORDED - {
+        "exchange:view_seconds:p50_5m", "exchange:views:rate5m"
+    }, "what no alert uses is for dashboards"  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_each_alert_says_what_to_do_and_is_tried_both_ways(name: str) -> None:
+    rule = ALERTS[name]
+    assert rule["labels"]["severity"] in ("page", "ticket")
+    assert rule["annotations"]["summary"]
+    assert rule["annotations"]["action"]
+    assert set(re.findall(r"\$labels\.(\w+)", str(rule["annotations"]))) <= LABELS
+    tried = {test["name"]: test for test in yaml.safe_load((FOLDER / "tests.yml").read_text("utf-8"))["tests"]}
+    assert tried[f"{name} fires"]["alert_rule_test"][0]["exp_alerts"]
+    assert tried[f"{name} stays calm"]["alert_rule_test"][0]["exp_alerts"] == []
+    assert f"| `{name}` |" in (ROOT / "docs/monitoring.md").read_text("utf-8")
+
+
+@pytest.mark.services
+@pytest.mark.parametrize(
+    "command", [["check", "config", "prometheus.yml"], ["test", "rules", "tests.yml"]], ids=["config", "rules"]
+)
+def test_promtool_finds_them_sound(command: list[str]) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        skip_or_fail("promtool is missing: install Debian's package prometheus")
+    assert promtool is not None
+    done = subprocess.run([promtool, *command], cwd=FOLDER, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
