@@ -31,10 +31,16 @@ from exchange.settings import Settings
 from exchange.store import tables
 from exchange.store.database import writing
 from exchange.wiring import open_broker, open_store
+from gateway.doctor import command
 from gateway.doctor.command import document, look
 from tests.support.site import Site
 
 TOPIC = "civil.person.v1"
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command.logs, "configure", lambda *_: None)  # this process's logs stay as they are
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +63,8 @@ def found(site: Site, **changes: Any) -> list[Finding]:
 
 
 def run(site: Site, *options: str, given: str | None = None) -> Any:
-    command = [*options, "--config", str(site.config)]
-    return CliRunner().invoke(build("doctor"), ["doctor", *command], input=given, env={"COLUMNS": "500"})
+    given_options = [*options, "--config", str(site.config)]
+    return CliRunner().invoke(build("doctor"), ["doctor", *given_options], input=given, env={"COLUMNS": "500"})
 
 
 def told(findings: list[Finding]) -> str:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from exchange.cli import build
 from exchange.clock import system_clock
 from exchange.doctor import Finding, Means, examine
-from gateway.doctor import issuers
+from gateway.doctor import command, issuers
 from gateway.doctor.token import look_at_token
 from gateway.keysets import FixedKeys
 from gateway.tokens import TokenRefused, Tokens, TrustedIssuer
@@ -27,6 +27,11 @@ from tests.support.tokens import claims, ec, okp, sign
 
 KEY = ec("k1")
 PERSON = "张三 110101190001010014"
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command.logs, "configure", lambda *_: None)  # this process's logs stay as they are
 
 
 @pytest.fixture(scope="module")
@@ -157,8 +162,8 @@ def token(issuer: Issuer, key: Key = KEY, header: dict[str, Any] | None = None, 
 
 
 def ask(site: Site, text: str, *options: str) -> Any:
-    command = ["doctor", "--token", "-", *options, "--config", str(site.config)]
-    return CliRunner().invoke(build("doctor"), command, input=text, env={"COLUMNS": "500"})
+    asked = ["doctor", "--token", "-", *options, "--config", str(site.config)]
+    return CliRunner().invoke(build("doctor"), asked, input=text, env={"COLUMNS": "500"})
 
 
 def test_a_good_token_is_taken(site: Site, issuer: Issuer) -> None:
@@ -245,6 +250,23 @@ def test_a_client_that_is_listed_and_not_applied_or_of_another_issuer(site: Site
         trust(site, f'issuer = "{issuer.issuer}"', f'issuer = "{other.issuer}"')
         answer = ask(site, sign(ec("x"), claims(system_clock(), iss=other.issuer, client_id="tax-desk")))
     assert f"of {issuer.issuer} there is one of this name" in answer.output
+
+
+@pytest.mark.parametrize(("demanded", "claim"), [("dpop", "jkt"), ("mtls", "x5t#S256")])
+def test_a_token_that_should_be_bound_to_its_sender(site: Site, issuer: Issuer, demanded: str, claim: str) -> None:
+    clients = site.folder / "policies/clients.toml"
+    named = 'client_id = "tax-connector"\n'
+    text = clients.read_text("utf-8").replace(named, f'{named}sender_constrained = "{demanded}"\n')
+    clients.write_text(text, "utf-8")
+    site.apply()
+    other = "mtls" if demanded == "dpop" else "dpop"
+    for bound in ({}, {"cnf": {"x5t#S256" if other == "mtls" else "jkt": "A" * 43}}):
+        answer = ask(site, token(issuer, **bound))
+        assert answer.exit_code == 1
+        assert f"demands a token that is bound to its sender by {demanded}" in answer.output
+    answer = ask(site, token(issuer, cnf={claim: "A" * 43}))
+    assert answer.exit_code == 0, answer.output
+    assert "each request needs" in answer.output
 
 
 def test_what_cannot_be_asked_is_told_beside_the_rest(

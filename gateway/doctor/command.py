@@ -35,6 +35,7 @@ def doctor(
 
     Nothing is changed, and every look takes a bounded time. Exits with 1 if anything is found.
     """
+    logs.configure("console", "error")  # it says by itself what it finds
     text = None if token is None else _read(token)
     results = look(config, text)
     if json:
@@ -55,7 +56,6 @@ def look(config: Path, token: str | None) -> list[Result]:
             for each in wrong.detail.split("; ")
         ]
         return [Result("settings", findings)]
-    logs.configure(settings.log)
     means = Means(settings, system_clock)
     if token is not None:
         return examine([Check("token", "token", lambda given: look_at_token(token, given))], means)

@@ -180,7 +180,7 @@ def _constraint(claims: Mapping[str, Any], client: Client) -> Iterator[Said]:
     bound = claims.get("cnf")
     names = {"jkt": "dpop", "x5t#S256": "mtls"}
     kinds = {names[name] for name in bound if name in names} if isinstance(bound, dict) else set()
-    wanted = getattr(client, "sender_constrained", None)
+    wanted = client.sender_constrained
     if wanted is not None and wanted not in kinds:
         yield Finding(
             f"clients.toml demands a token that is bound to its sender by {wanted}, and this one is not", "token: cnf",
