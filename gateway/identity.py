@@ -41,11 +41,12 @@ class Caller:
     client: Client
     scopes: frozenset[str]
     person: str | None
+    scheme: str = "Bearer"
 
     def require(self, scope: str) -> None:
         """Raises InsufficientScope."""
         if scope not in self.scopes:
-            raise InsufficientScope(scope)
+            raise InsufficientScope(scope, self.scheme)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,9 @@ class Identity:
             except TokenRefused as error:
                 self._count(error.reason)
                 raise
-        caller = scope[CALLER] = Caller(client, token.scopes.intersection(client.scopes), token.person)
+        caller = scope[CALLER] = Caller(
+            client, token.scopes.intersection(client.scopes), token.person, "DPoP" if known.proven else "Bearer"
+        )
         note(scope, client=client.client_id, department=client.department)
         return caller
 

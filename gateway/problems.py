@@ -44,9 +44,10 @@ class MethodNotAllowed(errors.CallerError):
 class InsufficientScope(errors.Forbidden):
     """The access token or the client lacks a scope"""
 
-    def __init__(self, scope: str) -> None:
+    def __init__(self, scope: str, scheme: str = "Bearer") -> None:
         super().__init__(f"this needs the scope `{scope}`, in the token and in the list of clients")
         self.scope = scope
+        self.scheme = scheme  # of the token that was sent
 
 
 class PushStopped(errors.Unprocessable):
@@ -203,7 +204,9 @@ def headers(error: Exception) -> dict[str, str]:
     if isinstance(error, errors.Unauthenticated):
         found["www-authenticate"] = getattr(error, "challenge", 'Bearer realm="exchange"')
     if isinstance(error, InsufficientScope):
-        found["www-authenticate"] = f'Bearer realm="exchange", error="insufficient_scope", scope="{error.scope}"'
+        found["www-authenticate"] = (
+            f'{error.scheme} realm="exchange", error="insufficient_scope", scope="{error.scope}"'
+        )
     if isinstance(error, MethodNotAllowed) and error.allow:
         found["allow"] = error.allow
     if problem.retry_after is not None:

@@ -172,6 +172,18 @@ async def test_a_bearer_token_with_a_proof_beside_it_is_a_bearer_token(city: Cit
     assert (await ask(city, plain, "whatever", scheme="Bearer")).status_code == 200
 
 
+async def test_a_scope_that_lacks_is_told_in_the_scheme_that_was_used(city: City) -> None:
+    mine, plain = token(city, scope="publish"), sign(KEY, claims(city.clock(), scope="publish"))
+    for answer, scheme in (
+        (await ask(city, mine, good(city, mine)), "DPoP"),
+        (await ask(city, plain, scheme="Bearer"), "Bearer"),
+    ):
+        assert answer.status_code == 403
+        assert (
+            answer.headers["www-authenticate"] == f'{scheme} realm="exchange", error="insufficient_scope", scope="view"'
+        )
+
+
 async def test_a_token_that_is_not_bound_is_no_dpop_token(city: City) -> None:
     plain = sign(KEY, claims(city.clock()))
     answer = await ask(city, plain, good(city, plain))
