@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from exchange.errors import SettingWrong
 from exchange.publish import PUSH
+from exchange.records import ERASE
 from exchange.settings import Part, SecretReference, TimeZone, explain, read_table
 
 GROUP = "exchange.connectors"
@@ -127,8 +128,8 @@ class Instance(Part):
 
     @model_validator(mode="after")
     def _not_push(self) -> Instance:
-        if self.name == PUSH:
-            raise ValueError("the name push belongs to what is pushed over HTTP")
+        if self.name in (PUSH, ERASE):
+            raise ValueError(f"the name {self.name} belongs to what is pushed over HTTP, or erased")
         return self
 
     def field_settings(self, field: str) -> FieldSettings | None:

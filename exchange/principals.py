@@ -19,7 +19,7 @@ from datetime import datetime
 from exchange.agreements import Agreement, Bundle, Terms
 from exchange.decisions import Decider
 from exchange.kafka.access import READ, WRITTEN, Acl
-from exchange.records import CHECKPOINTS_TOPIC, WATERMARKS_TOPIC, rejects_topic
+from exchange.records import CHECKPOINTS_TOPIC, ERASURES_TOPIC, WATERMARKS_TOPIC, rejects_topic
 from exchange.settings import PrincipalSettings, QuotaSettings
 from exchange.topics import INBOX, TopicSpec, inbox
 
@@ -57,7 +57,7 @@ def plan(
             for acl in _of_inbox(terms, names):
                 acls.setdefault(acl, f"{terms.contract} has an inbox")
     for spec in specs:
-        if spec.name != CHECKPOINTS_TOPIC and not spec.name.endswith(INBOX):
+        if spec.name not in (CHECKPOINTS_TOPIC, ERASURES_TOPIC) and not spec.name.endswith(INBOX):
             acls[Acl(names.materialise, "read", "topic", spec.name)] = "it stores what is published"
     acls[Acl(names.materialise, "read", "group", group)] = "it stores what is published"
     acls[Acl(names.gateway, "write", "topic", CHECKPOINTS_TOPIC)] = "it signs the audit log"

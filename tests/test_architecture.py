@@ -40,6 +40,7 @@ ORDER = [
     "merkle",
     "audit",
     "disclosure",
+    "erasure",
     "backup",
     "wiring",
     "city",

@@ -11,23 +11,21 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
 from exchange.backup import Backup, Database, PostgresDatabase, SqliteFile, create, problems, read
-from exchange.cli import audit, backup
+from exchange.cli import audit, backup, erase
 from exchange.clock import system_clock
 from exchange.errors import BadRequest, Conflict, SettingWrong, StoreUnavailable
 from exchange.settings import Settings
 from exchange.standing import StandingName
-from exchange.wiring import open_broker, open_store
-from tests.support.running import Site
+from exchange.subjects import parse
+from exchange.wiring import key_maker, open_broker, open_store
+from tests.support.drill import BACKINGS, Drill, places
 from tests.support.site import CITIZEN
 from tests.support.site import Site as Still
-
-PURPOSE = {"Exchange-Purpose": "tax-assessment"}
 
 # --- one database: the conformance suite ------------------------------------------------------------------------------
 
@@ -240,7 +238,7 @@ def test_a_folder_that_is_no_backup(tmp_path: Path, manifest: str | None) -> Non
 
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    for room in (backup, audit):
+    for room in (backup, audit, erase):
         monkeypatch.setattr(room, "load", Settings.load)  # without setting up this process's logs
 
 
@@ -325,69 +323,16 @@ def test_files_are_for_their_owner_only(still: Still, tmp_path: Path) -> None:
 
 # --- drills -----------------------------------------------------------------------------------------------------------
 
-RECORDS = "/v1/datasets/civil.person/records"
 
-
-class Town(Site):
-    """A gateway and a materialiser under which records are pushed and looked at."""
-
-    revision = 0
-
-    def begin(self) -> None:
-        self.running = [self.gateway(), self.materialise()]
-
-    def end(self) -> None:
-        for each in self.running:
-            each.stop()
-
-    def push(self, name: str) -> None:
-        """One record of a citizen, under a newer name; it is acknowledged when this returns."""
-        self.revision += 1
-        body = {
-            "citizen_id": CITIZEN, "name": name, "gender": "unspecified", "birth_date": "1990-01-01",
-            "district": "north", "registered_on": "2020-01-01", "revision": str(self.revision),
-            "updated_at": "2026-01-01T00:00:00.000Z",
-        }  # fmt: skip
-        answer = httpx2.post(self.url + RECORDS, json=[body], headers=self.token("civil-connector"), timeout=30)
-        assert answer.json()["accepted"] == 1, answer.text
-
-    def name(self) -> tuple[str | None, str, bytes]:
-        """The name that a view shows, with its receipt and its body."""
-        headers = {**self.token("tax-desk"), **PURPOSE}
-        answer = httpx2.post(f"{self.url}/v1/citizens/view", json={"id": CITIZEN}, headers=headers, timeout=30)
-        assert answer.status_code == 200, answer.text
-        value = answer.json()["values"].get("citizen.name", {}).get("value")
-        return value, answer.headers["Exchange-Receipt"], answer.content
-
-    def shows(self, name: str) -> None:
-        self.until(lambda: self.name()[0] == name)
-
-    def holds(self, receipt: str, body: bytes) -> bool:
-        """Whether the log holds the entry of a receipt."""
-        (self.folder / "receipt").write_text(receipt, "ascii")
-        (self.folder / "body").write_bytes(body)
-        files = [str(self.folder / "receipt"), str(self.folder / "body")]
-        return CliRunner().invoke(audit.app, ["receipt", *files, "-c", str(self.config)]).exit_code == 0
-
-
-@pytest.fixture(
-    params=[
-        pytest.param("sqlite", marks=pytest.mark.slow),
-        pytest.param("kafka-postgresql", marks=pytest.mark.services),
-    ]
-)
-def town(request: pytest.FixtureRequest, tmp_path: Path, quiet: None) -> Iterator[Town]:
-    places = ""
-    if request.param != "sqlite":
-        kafka, postgres = request.getfixturevalue("fresh_kafka"), request.getfixturevalue("fresh_postgres")()
-        places = f'[broker]\nurl = "kafka://{kafka}"\n[store]\nurl = "{postgres}"\n'
+@pytest.fixture(params=BACKINGS)
+def town(request: pytest.FixtureRequest, tmp_path: Path, quiet: None) -> Iterator[Drill]:
     folder = tmp_path / "town"
     folder.mkdir()
-    with Town(folder, places) as town:
+    with Drill(folder, places(request)) as town:
         yield town
 
 
-def test_a_drill(town: Town, tmp_path: Path) -> None:
+def test_a_drill(town: Drill, tmp_path: Path) -> None:
     """Saved under load, lost, put back: positions, facets and the audit chain agree, and the town goes on."""
     on_kafka = town.settings.broker.url.startswith("kafka")
     town.begin()
@@ -442,3 +387,37 @@ def test_a_drill(town: Town, tmp_path: Path) -> None:
     town.end()
     if not on_kafka:
         assert CliRunner().invoke(audit.app, ["verify", "-c", str(town.config)]).exit_code == 0
+
+
+def test_what_was_erased_after_a_backup_does_not_come_back_with_it(town: Drill, tmp_path: Path) -> None:
+    """The backup knows the citizen; the list of erasures is newer than it, and is applied before anything serves."""
+    other = "11010119000101009X"
+    town.begin()
+    town.push("forgotten")
+    town.push("another", other)
+    town.shows("forgotten")
+    town.shows("another", other)
+    done(town.config, "create", str(tmp_path / "b"))
+    town.push("later")  # stands in the topic behind the backup's positions, if topics outlive it
+    town.shows("later")
+    erased = CliRunner().invoke(
+        erase.app, ["order", "--reference", "2026-7", "--json", "-c", str(town.config)], input=CITIZEN + "\n"
+    )
+    assert erased.exit_code == 0, (erased.output, erased.exception)
+    assert json.loads(erased.stdout)["records"] == 1
+    assert town.name()[0] is None
+    town.end()
+    told = done(town.config, "restore", str(tmp_path / "b"), "--replace")
+    assert told["erasures"] == 1
+    with closing(open_store(town.settings, system_clock)) as store:
+        key = key_maker(town.settings).subject(parse("cn.ric", CITIZEN))
+        assert store.known_of(key) == [], "before anything serves"
+    town.begin()
+    assert town.name()[0] is None
+    resumed = CliRunner().invoke(erase.app, ["resume", "--json", "-c", str(town.config)])
+    assert resumed.exit_code == 0, (resumed.output, resumed.exception)
+    assert [each["reference"] for each in json.loads(resumed.stdout)["erased"]] == ["2026-7"]
+    assert town.name()[0] is None
+    assert town.name(other)[0] == "another"
+    town.push("new")  # what a department says after the order is new
+    town.shows("new")

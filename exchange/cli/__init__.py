@@ -1,7 +1,7 @@
 """The `exchange` command.
 
 Each room holds one noun's commands, in the order in which a city meets them: init, policy, client, broker, up,
-materialise, token, rejects, audit, backup, restored, keys, demo. The other packages
+materialise, token, rejects, audit, erase, backup, restored, keys, demo. The other packages
 add theirs by the entry point group `exchange.commands`. An error that ends a command is printed as one line; its exit
 status says who must act (see options.STATUS).
 
@@ -34,6 +34,7 @@ OWN = {
     "token": "exchange.cli.token",
     "rejects": "exchange.cli.rejects",
     "audit": "exchange.cli.audit",
+    "erase": "exchange.cli.erase",
     "backup": "exchange.cli.backup",
     "restored": "exchange.cli.restored",
     "keys": "exchange.cli.keys",

@@ -10,21 +10,24 @@ from typing import Annotated, Any
 
 import typer
 
+from exchange import erasure
 from exchange.audit import verify_log
 from exchange.audit.tables import LINEAGE as AUDIT
 from exchange.backup import Backup, Database, PostgresDatabase, SqliteFile, create, problems, read
 from exchange.cli.administration import note, open_audit
 from exchange.cli.audit import published_checkpoints
+from exchange.cli.erase import made
 from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
 from exchange.cli.restored import renewed
 from exchange.clock import system_clock
 from exchange.errors import BadRequest, Conflict, SettingWrong
+from exchange.records import Erasure
 from exchange.settings import Settings
 from exchange.standing import held
 from exchange.store.database import Lineage, is_sqlite, sqlite_path
 from exchange.store.tables import LINEAGE as STORE
 from exchange.subjects import Subject
-from exchange.wiring import audit_url, key_maker, open_store, public_keys, store_url
+from exchange.wiring import audit_url, key_maker, open_broker, open_store, public_keys, store_url
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
@@ -40,11 +43,11 @@ def create_(folder: Folder, config: Config = CONFIG, json: Json = False) -> None
     """
     settings = load(config)
     note(settings, "backup create")  # who takes all records with him is known before he has them
-    made = create(folder, _databases(settings), _facts(settings), system_clock())
+    backup = create(folder, _databases(settings), _facts(settings), system_clock())
     if json:
-        print_json(_document(made))
+        print_json(_document(backup))
     else:
-        _tell(made)
+        _tell(backup)
         say(f"saved in {folder}", fg=typer.colors.GREEN)
 
 
@@ -89,13 +92,14 @@ def restore(
     occupied = [what for each in databases if (what := each.occupied()) is not None]
     if occupied and not replace:
         raise Conflict(f"{', '.join(occupied)}: something stands there; with --replace it is moved aside")
+    orders = _orders(settings)  # those of now: the backup's list may be older
     mark = f"before-{system_clock():%Y%m%dT%H%M%SZ}"
     moved = [aside for each in databases if (aside := each.move_aside(mark)) is not None]
     for database, file in wanted.values():
         database.put_back(file)
     if "topics" in wanted:
         moved += _cursors_aside(settings, mark)
-    told = _settled(settings, backup, list(wanted))
+    told = _settled(settings, backup, list(wanted), orders)
     if json:
         print_json({"restored": list(wanted), "moved": moved, **told})
         return
@@ -103,6 +107,8 @@ def restore(
         say(f"moved aside: {aside}")
     say(f"restored: {', '.join(wanted)}, as of {backup.made.isoformat()}", fg=typer.colors.GREEN)
     say(f"pushes go on in epoch {told['push_epoch']}")
+    if told["erasures"]:
+        say(f"{told['erasures']} erasures were applied again; once materialisers run: `exchange erase resume`")
     for finding in told["audit_log"]:
         say(f"the audit log is not the one that its checkpoints tell of: {finding}", fg=typer.colors.RED)
 
@@ -181,14 +187,34 @@ def _cursors_aside(settings: Settings, mark: str) -> list[str]:
     return [str(aside)]
 
 
-def _settled(settings: Settings, backup: Backup, names: list[str]) -> dict[str, Any]:
-    with closing(open_store(settings, system_clock)) as store:
+def _orders(settings: Settings) -> dict[str, Erasure]:
+    """The list of erasures as it stands now, where there is one."""
+    topics = settings.url(settings.broker.url)
+    if is_sqlite(topics) and not sqlite_path(topics).exists():
+        return {}
+    with closing(open_broker(settings)) as broker:
+        return erasure.listed(broker)
+
+
+def _settled(settings: Settings, backup: Backup, names: list[str], orders: dict[str, Erasure]) -> dict[str, Any]:
+    with closing(open_store(settings, system_clock)) as store, closing(open_broker(settings)) as broker:
         store.migrate()
+        open_orders = erasure.again({**erasure.listed(broker), **orders}.values(), backup.made)
+        if open_orders:
+            eraser = made(settings, store, broker)
+            for each in open_orders:
+                eraser.put_again(each)
+                eraser.carry_out(each, None)
     with open_audit(settings) as log:
         report = verify_log(log, published_checkpoints(settings), public_keys(settings), settings.audit.origin)
     findings = [str(finding) for finding in report.findings]
-    epoch = renewed(settings, {"of": backup.made.isoformat(), "databases": names, "audit_findings": report.found})
-    return {"push_epoch": epoch, "audit_log": findings}
+    details = {
+        "of": backup.made.isoformat(),
+        "databases": ", ".join(names),
+        "audit_findings": str(report.found),
+        "erasures": str(len(open_orders)),
+    }
+    return {"push_epoch": renewed(settings, details), "audit_log": findings, "erasures": len(open_orders)}
 
 
 # --- telling ----------------------------------------------------------------------------------------------------------

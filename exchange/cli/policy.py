@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from exchange import erasure
 from exchange.agreements import Bundle
 from exchange.audit import checkpoints
 from exchange.cli.administration import bundle_in_force, note, whole_bundle
@@ -179,6 +180,7 @@ def topics(settings: Settings, contracts: Iterable[Contract]) -> list[TopicSpec]
         raise SettingWrong(f"broker.inboxes: no contract that is shared is called {', '.join(unknown)}")
     needed = [spec for contract in contracts for spec in layout.topics(contract.topic, contract.department)]
     needed.append(checkpoints.topic(CHECKPOINTS_TOPIC, layout.replication))
+    needed.append(erasure.topic(layout.replication))
     needed += [layout.inbox(name) for name in inboxes]
     return list({spec.name: spec for spec in needed}.values())
 

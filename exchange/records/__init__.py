@@ -7,11 +7,13 @@ In reading order:
     message    Message, Delivery, Envelope
     watermark  Watermark and its topic
     reject     Reject and its topic
+    erasure    Erasure and its topic
 
 What is made for each record that is read is a named tuple: it costs a quarter of a frozen dataclass. A `Record` is made
 by `contracts.Contract.check` only: it cannot exist unchecked.
 """
 
+from exchange.records.erasure import ERASE, ERASURES_TOPIC, Erasure
 from exchange.records.forms import canonical, micros, moment, rfc3339
 from exchange.records.message import Delivery, Envelope, Message, headers_of, heading
 from exchange.records.record import Facet, Origin, Record, Said, heard
@@ -22,11 +24,14 @@ CHECKPOINTS_TOPIC = "exchange.audit.checkpoints.v1"
 
 __all__ = [
     "CHECKPOINTS_TOPIC",
+    "ERASE",
+    "ERASURES_TOPIC",
     "REJECT_LINE",
     "REJECT_PAYLOAD",
     "WATERMARKS_TOPIC",
     "Delivery",
     "Envelope",
+    "Erasure",
     "Facet",
     "Message",
     "Origin",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from exchange.clock import Clock
-from exchange.store import bundles, database, facets, positions, push, rejects, tables, watermarks
+from exchange.store import bundles, database, erasing, facets, positions, push, rejects, tables, watermarks
 from exchange.store.batches import Applied, Batch, Position
 from exchange.store.database import reading, writing
 from exchange.store.reading import Told
@@ -114,6 +114,33 @@ class Store:
         """Delete what was set aside before that time; how many."""
         with writing(self.engine) as connection:
             return rejects.purge(connection, before)
+
+    # -- erasure --
+
+    def known_of(self, subject_key: str) -> list[tuple[str, int, str]]:
+        """(contract, major, record key) of everything that is known of a subject."""
+        with reading(self.engine) as connection:
+            return erasing.identities(connection, subject_key)
+
+    def erase(self, subject_key: str) -> int:
+        """Take the payloads of a subject's facets; how many. Their places stay, so that no repeat brings them back."""
+        with writing(self.engine) as connection:
+            return erasing.erase(connection, subject_key)
+
+    def payloads(self, contract: str) -> list[tuple[str, str]]:
+        """(id, payload) of the rejects of `<department>.<dataset>` that have one."""
+        with reading(self.engine) as connection:
+            return list(erasing.payloads(connection, contract))
+
+    def drop_rejects(self, ids: Iterable[str]) -> int:
+        """Delete these rejects; how many."""
+        with writing(self.engine) as connection:
+            return erasing.drop_rejects(connection, ids)
+
+    def positions(self, topics: Iterable[str]) -> Mapping[tuple[str, int], int]:
+        """The offset to read next of every partition of these topics that was ever taken."""
+        with reading(self.engine) as connection:
+            return positions.next_offsets(connection, topics)
 
     # -- policy bundles --
 
