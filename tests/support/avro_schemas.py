@@ -102,8 +102,9 @@ def _union(draw: Draw, depth: int, used: set[str], open_: list[str]) -> Any:
     seen: set[str] = set()
     for _ in range(draw(st.integers(1, 3))):
         branch = _schema(draw, depth - 1, used, open_, True)
-        what = branch if isinstance(branch, str) else branch.get("name", branch["type"])
-        # fastavro takes an enum's symbol for the text of a uuid, if both stand in one union.
+        # fastavro tells the types of one union by the last part of their names, also where a name stands for a type.
+        what = (branch if isinstance(branch, str) else branch.get("name", branch["type"])).rpartition(".")[2]
+        # And it takes an enum's symbol for the text of a uuid, if both stand in one union.
         confused = {"uuid", "enum"} <= {_meaning(one) for one in [*branches, branch]}
         if what not in seen and not isinstance(branch, list) and not confused:
             seen.add(what)
