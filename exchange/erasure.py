@@ -19,7 +19,6 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from exchange.clock import Clock
@@ -52,8 +51,8 @@ def listed(broker: Broker) -> dict[str, Erasure]:
 
 
 def again(erasures: Iterable[Erasure], made: datetime) -> list[Erasure]:
-    """Those that a store which was restored from a backup of this time has to carry out again, each as not done yet."""
-    return [replace(each, done=None) for each in erasures if each.done is None or each.done > made - _EARLIER]
+    """Those of which a backup of this time may not know yet."""
+    return [each for each in erasures if each.done is None or each.done > made - _EARLIER]
 
 
 class Eraser:
@@ -80,9 +79,17 @@ class Eraser:
         self._put(erasure)
         return erasure
 
-    def put_again(self, erasure: Erasure) -> None:
-        """Put an order back on the list, open: for a list that was restored, or an erasure that is to be done again."""
-        self._put(erasure)
+    def apply_again(self, erasure: Erasure, *, topics: bool) -> None:
+        """Apply an erasure to what was restored from a backup of before it, while nothing runs.
+
+        `topics`: whether the topics were restored too. Topics that were not have its deletions, and behind them what
+        was said of the subject since, which stands: materialisers read both in their order.
+        """
+        if topics:
+            self._delete(erasure.subject_key, self._identities(erasure.subject_key))
+            self._put(erasure)
+        self._store.erase(erasure.subject_key)
+        self._drop_rejects(erasure.subject_key)
 
     def would(self, subject_key: str) -> dict[str, int]:
         """How many records of each topic an erasure would find now."""
@@ -91,23 +98,20 @@ class Eraser:
             found[f"{contract}.v{major}"] = found.get(f"{contract}.v{major}", 0) + 1
         return found
 
-    def carry_out(self, erasure: Erasure, patience_s: float | None = PATIENCE_SECONDS) -> Erasure:
+    def carry_out(self, erasure: Erasure, patience_s: float = PATIENCE_SECONDS) -> Erasure:
         """Erase; the erasure as it stands in the list then.
 
-        `patience_s` is how long the materialisers may take to read what is in the topics; None: nobody reads now, and
-        it stays open. Raises StoreUnavailable also if they take longer: then nothing is shown any more, and it stays
-        open.
+        `patience_s` is how long the materialisers may take to read what is in the topics. Raises StoreUnavailable also
+        if they take longer: then nothing is shown any more, and it stays open.
         """
         records = rejects = 0
-        deadline = None if patience_s is None else time.monotonic() + patience_s
+        deadline = time.monotonic() + patience_s
         for _ in range(_ROUNDS):
             found = self._identities(erasure.subject_key)
             self._delete(erasure.subject_key, found)
             self._store.erase(erasure.subject_key)
             records += len(found)
             rejects += self._drop_rejects(erasure.subject_key)
-            if deadline is None:
-                return erasure
             self._until_read(deadline)
             if not self._identities(erasure.subject_key):
                 done = erasure.finished(self._clock(), records, rejects)

@@ -108,7 +108,7 @@ def restore(
     say(f"restored: {', '.join(wanted)}, as of {backup.made.isoformat()}", fg=typer.colors.GREEN)
     say(f"pushes go on in epoch {told['push_epoch']}")
     if told["erasures"]:
-        say(f"{told['erasures']} erasures were applied again; once materialisers run: `exchange erase resume`")
+        say(f"{told['erasures']} erasures that are younger than the backup were applied again")
     for finding in told["audit_log"]:
         say(f"the audit log is not the one that its checkpoints tell of: {finding}", fg=typer.colors.RED)
 
@@ -199,12 +199,11 @@ def _orders(settings: Settings) -> dict[str, Erasure]:
 def _settled(settings: Settings, backup: Backup, names: list[str], orders: dict[str, Erasure]) -> dict[str, Any]:
     with closing(open_store(settings, system_clock)) as store, closing(open_broker(settings)) as broker:
         store.migrate()
-        open_orders = erasure.again({**erasure.listed(broker), **orders}.values(), backup.made)
-        if open_orders:
+        erased = erasure.again({**erasure.listed(broker), **orders}.values(), backup.made)
+        if erased:
             eraser = made(settings, store, broker)
-            for each in open_orders:
-                eraser.put_again(each)
-                eraser.carry_out(each, None)
+            for each in erased:
+                eraser.apply_again(each, topics="topics" in names)
     with open_audit(settings) as log:
         report = verify_log(log, published_checkpoints(settings), public_keys(settings), settings.audit.origin)
     findings = [str(finding) for finding in report.findings]
@@ -212,9 +211,9 @@ def _settled(settings: Settings, backup: Backup, names: list[str], orders: dict[
         "of": backup.made.isoformat(),
         "databases": ", ".join(names),
         "audit_findings": str(report.found),
-        "erasures": str(len(open_orders)),
+        "erasures": str(len(erased)),
     }
-    return {"push_epoch": renewed(settings, details), "audit_log": findings, "erasures": len(open_orders)}
+    return {"push_epoch": renewed(settings, details), "audit_log": findings, "erasures": len(erased)}
 
 
 # --- telling ----------------------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def order(
 
 @app.command()
 def resume(config: Config = CONFIG, json: Json = False) -> None:
-    """Carry out to their end all orders that are open: one was broken off, or an older backup was put back."""
+    """Carry out to their end all orders that are open: a command was killed, or no materialiser ran."""
     settings = load(config)
     with _parts(settings) as (eraser, broker):
         waiting = [each for each in erasure.listed(broker).values() if each.done is None]
