@@ -28,6 +28,7 @@ from exchange.errors import ContractRefused, RegistryUnavailable, Rejected, Sour
 from exchange.kafka import KafkaBroker
 from exchange.publish import Keeps, Layout, Outcome
 from exchange.records import Message
+from tests.support.backings import until
 from tests.support.contracts import contract, field
 from tests.support.publishing import NOW, NULLABLE_TEXT, PERSON, Bench, citizen
 from tests.support.sources import AvroInbox
@@ -438,6 +439,11 @@ def test_a_real_inbox_is_read_on_where_it_ended(tmp_path: Path, kafka_servers: s
         office.bench.broker = broker
         assert office.connector().check()[0].text == "there is no such topic yet; `run` makes it"
         assert [batch.end for batch in office.connector().read({})] == [None]
+
+        def shown(count: int) -> None:
+            """A commit returns when it is certain; partitions hear of it a moment later, and show it then only."""
+            until(lambda: sum(1 for _ in broker.read(f"{said.name}.inbox")) == count)
+
         producer = Producer({"bootstrap.servers": kafka_servers, "transactional.id": said.name})
         producer.init_transactions(30)
         for numbers in ((1, 2, 3), (4, 5)):
@@ -446,6 +452,7 @@ def test_a_real_inbox_is_read_on_where_it_ended(tmp_path: Path, kafka_servers: s
                 value = json.dumps({"citizen_id": citizen(number), "name": f"name {number}"})
                 producer.produce(f"{said.name}.inbox", value, None, timestamp=int(written.timestamp() * 1000))
             producer.commit_transaction(30)
+            shown(max(numbers))
             assert office.read() == Outcome(read=len(numbers), published=len(numbers))
         # One that is still open hides what stands behind it too; nothing of that is passed over.
         producer.begin_transaction()
@@ -456,6 +463,7 @@ def test_a_real_inbox_is_read_on_where_it_ended(tmp_path: Path, kafka_servers: s
         assert plain.flush(10) == 0
         assert office.read() == Outcome()
         producer.commit_transaction(30)
+        shown(7)
         assert office.read() == Outcome(read=2, published=2)
         producer.begin_transaction()
         producer.produce(f"{said.name}.inbox", json.dumps({"citizen_id": citizen(8), "name": "taken back"}), b"k")
