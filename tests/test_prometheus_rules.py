@@ -75,3 +75,9 @@ def test_promtool_finds_them_sound(command: list[str]) -> None:
     assert promtool is not None
     done = subprocess.run([promtool, *command], cwd=FOLDER, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_takes_the_groups_in_the_order_in_which_they_build_on_each_other() -> None:
+    files = [yaml.safe_load((FOLDER / name).read_text("utf-8"))["groups"] for name in ("recording.yml", "alerts.yml")]
+    order = yaml.safe_load((FOLDER / "tests.yml").read_text("utf-8"))["group_eval_order"]
+    assert order == [group["name"] for groups in files for group in groups]
