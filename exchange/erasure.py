@@ -158,11 +158,14 @@ class Eraser:
 
     def _drop_rejects(self, subject_key: str) -> int:
         """Remove the rejects whose payload names the subject where its contract has it."""
+        majors: dict[str, list[Contract]] = {}
+        for contract in self._contracts:
+            majors.setdefault(contract.name, []).append(contract)
         gone = [
             reject_id
-            for contract in self._contracts
-            for reject_id, payload in self._store.payloads(contract.name)
-            if self._names(contract, payload) == subject_key
+            for name, contracts in majors.items()
+            for reject_id, payload in self._store.payloads(name)
+            if any(self._names(each, payload) == subject_key for each in contracts)
         ]
         return self._store.drop_rejects(gone)
 

@@ -35,11 +35,16 @@ def replace(file: Path, before: bytes, after: bytes) -> None:
     except BaseException:
         os.unlink(name)
         raise
-    folder = os.open(real.parent, os.O_RDONLY)
+    synced(real.parent)
+
+
+def synced(path: Path) -> None:
+    """Make what is in a file, or which names are in a folder, durable."""
+    handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)
 
 
 def content(file: Path, limit: int) -> bytes:

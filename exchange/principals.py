@@ -48,7 +48,7 @@ def plan(
 
     `group` is the consumer group of materialisers.
     """
-    served = [terms for terms in bundle.terms.values() if terms.sharing != "withheld"]
+    served = bundle.served()
     acls: dict[Acl, str] = {}
     for terms in served:
         for acl in _of_contract(terms, names):
@@ -65,7 +65,7 @@ def plan(
     for agreement, terms in whole:
         reader = names.reader.format(department=agreement.consumer)
         why = f"agreement {agreement.id} gives {agreement.consumer} all of {terms.contract}"
-        acls[Acl(reader, "read", "topic", _topic(terms))] = why
+        acls[Acl(reader, "read", "topic", terms.topic)] = why
         acls[Acl(reader, "read", "group", f"{agreement.consumer}.", prefixed=True)] = why
     # The departments' own programs, who are not ours to trust with the whole bus, have a bound each.
     writers = {terms.owner for terms in served if terms.contract in inboxes}
@@ -127,7 +127,7 @@ def surplus(
 
 
 def _of_contract(terms: Terms, names: PrincipalSettings) -> Iterator[Acl]:
-    topic, connector = _topic(terms), names.connector.format(department=terms.owner)
+    topic, connector = terms.topic, names.connector.format(department=terms.owner)
     for name in (topic, rejects_topic(terms.owner), WATERMARKS_TOPIC):
         yield Acl(connector, "write", "topic", name)
         yield Acl(connector, "read", "topic", name)  # what it has told: a new cursor file is filled from all three
@@ -147,7 +147,3 @@ def _of_inbox(terms: Terms, names: PrincipalSettings) -> Iterator[Acl]:
 def user_of(principal: str) -> str:
     """The user's name in a principal `User:<name>`."""
     return principal.removeprefix("User:")
-
-
-def _topic(terms: Terms) -> str:
-    return f"{terms.contract}.v{terms.major}"

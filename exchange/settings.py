@@ -277,6 +277,11 @@ class Settings(BaseSettings):
         """What is handed to the audit log's driver: the store's options where the log is in the store's database."""
         return self.store.options if self.audit_url == self.url(self.store.url) else self.audit.options
 
+    def secret_file(self, reference: str) -> Path | None:
+        """The file of a secret; None for one that is in the environment."""
+        kind, _, where = reference.partition(":")
+        return self.root / where if kind == "file" else None
+
     def secret(self, name: str, reference: str) -> bytes:
         """The bytes of a secret. Raises SettingWrong naming the setting; the value is in no error."""
         return read_secret(name, reference, self.root)

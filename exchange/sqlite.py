@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from pysqlite3 import dbapi2
 
 from exchange.errors import SettingWrong, UnsafeSQLite
+from exchange.files import synced
 
 if TYPE_CHECKING:  # the same interface; pysqlite3 itself carries no types
     from sqlite3 import Connection
@@ -137,8 +138,4 @@ def _make_new(path: Path) -> None:
             os.link(name, path)
     finally:
         os.unlink(name)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the name is as durable as what will be committed under it
-    finally:
-        os.close(folder)
+    synced(path.parent)  # the name is as durable as what will be committed under it

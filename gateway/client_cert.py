@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 import hashlib
-from base64 import b64decode, urlsafe_b64encode
+from base64 import b64decode
 from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -16,6 +16,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from cryptography import x509
 from starlette.types import Scope
 
+from exchange.audit.encoding import encoded
 from gateway.tokens import TokenRefused
 
 Network = IPv4Network | IPv6Network
@@ -61,7 +62,7 @@ def thumbprint(field: bytes) -> str:
         x509.load_der_x509_certificate(der)
     except (binascii.Error, ValueError):
         raise _unreadable() from None
-    return urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=").decode("ascii")
+    return encoded(hashlib.sha256(der).digest())
 
 
 def _unreadable() -> TokenRefused:

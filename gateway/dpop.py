@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from joserfc.jwk import Key, RSAKey
 
+from exchange.audit.encoding import encoded
 from exchange.clock import Clock
 from gateway import jws
 from gateway.tokens import DPOP_ALGORITHMS, MAX_NAME, SKEW_SECONDS, ProofRefused
@@ -80,7 +80,7 @@ def read(text: str, method: str, target: str, token: str | None, now: float) -> 
 
 def hash_of(token: str) -> str:
     """What a proof's `ath` is: the hash of the access token that it comes with."""
-    return _b64(hashlib.sha256(token.encode("ascii")).digest())
+    return encoded(hashlib.sha256(token.encode("ascii")).digest())
 
 
 def _issued(claims: dict[str, Any], now: float) -> float:
@@ -184,11 +184,7 @@ class Nonces:
         return int(self._clock().timestamp()) // SLOT_SECONDS
 
     def _of(self, slot: int) -> str:
-        return _b64(hmac.digest(self._key, b"%d" % slot, "sha256")[:16])
-
-
-def _b64(value: bytes) -> str:
-    return urlsafe_b64encode(value).rstrip(b"=").decode("ascii")
+        return encoded(hmac.digest(self._key, b"%d" % slot, "sha256")[:16])
 
 
 def _refused(why: str) -> ProofRefused:

@@ -107,6 +107,10 @@ class Bundle:
         """The client that is listed under these exact names, None if there is none."""
         return self.clients.get((issuer, client_id))
 
+    def served(self) -> list[Terms]:
+        """The terms of what has a topic: all but what is withheld."""
+        return [terms for terms in self.terms.values() if terms.sharing != "withheld"]
+
     def majors(self, contract: str) -> list[int]:
         """The majors of a contract, newest first; empty if there is none of that name."""
         return sorted((major for name, major in self.terms if name == contract), reverse=True)

@@ -134,6 +134,11 @@ class Terms(Part):
     fields: dict[str, FieldTerms]
 
     @property
+    def topic(self) -> str:
+        """The contract's topic, as `Contract.topic`."""
+        return f"{self.contract}.v{self.major}"
+
+    @property
     def cycle(self) -> timedelta | None:
         return None if self.cycle_s is None else timedelta(seconds=self.cycle_s)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,9 +40,7 @@ class PublicKey:
 
     def __init__(self, key: Ed25519PublicKey) -> None:
         self.raw = key.public_bytes_raw()
-        self.jwk = OKPKey.import_key(
-            {"kty": "OKP", "crv": "Ed25519", "x": urlsafe_b64encode(self.raw).rstrip(b"=").decode("ascii")}
-        )
+        self.jwk = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": encoded(self.raw)})
         self.kid = self.jwk.thumbprint()
         self._key = key
 
@@ -243,4 +240,4 @@ class AuditKeys:
         """The pseudonym of an officer, `a1.<22>`; the same name in two departments is two officers."""
         state = self._officer.copy()
         state.update(rfc8785.dumps([department, name]))
-        return f"{self._maker.kid}.{urlsafe_b64encode(state.digest())[:22].decode('ascii')}"
+        return f"{self._maker.kid}.{encoded(state.digest())}"

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from typing import Any, Protocol
 
 from exchange.backup.databases import PostgresDatabase, SqliteFile
 from exchange.errors import BadRequest, Conflict
+from exchange.files import synced
 
 __all__ = ["Backup", "Database", "PostgresDatabase", "Saved", "SqliteFile", "create", "problems", "read"]
 
@@ -85,7 +85,7 @@ def create(folder: Path, databases: Mapping[str, Database], facts: Mapping[str, 
                 file = partial / f"{name}.{database.suffix}"
                 database.save(file)
                 saved.append(Saved(name, file.name, *_measured(file)))
-                _fsync(file)
+                synced(file)
         document = {
             "form": FORM,
             "made": made.isoformat(),
@@ -95,10 +95,10 @@ def create(folder: Path, databases: Mapping[str, Database], facts: Mapping[str, 
         manifest = partial / MANIFEST
         manifest.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", "utf-8")
         manifest.chmod(0o600)
-        _fsync(manifest)
-        _fsync(partial)
+        synced(manifest)
+        synced(partial)
         partial.rename(folder)
-        _fsync(folder.parent)
+        synced(folder.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -148,11 +148,3 @@ def _measured(file: Path) -> tuple[int, str]:
             hashed.update(piece)
             size += len(piece)
     return size, hashed.hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -19,6 +19,7 @@ import psycopg
 
 from exchange import sqlite
 from exchange.errors import Conflict, SettingWrong, StoreUnavailable
+from exchange.files import synced
 from exchange.store.database import postgres_parameters
 
 _SERVICE = "exchange"
@@ -82,7 +83,7 @@ class SqliteFile:
             os.link(name, self.path)  # and not over anything
         finally:
             os.unlink(name)
-        _fsync_folder(self.path.parent)
+        synced(self.path.parent)
 
 
 class PostgresDatabase:
@@ -189,11 +190,3 @@ def _program(name: str, arguments: Sequence[str], environment: Mapping[str, str]
     return subprocess.run(  # noqa: S603 our own arguments, no shell
         [found, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, check=False
     )
-
-
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

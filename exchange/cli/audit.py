@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_format
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,11 +11,10 @@ import typer
 
 from exchange.audit import PublicKeys, Receipt, Report, find, verify_log, verify_receipt
 from exchange.cli.administration import note, open_audit
-from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
+from exchange.cli.options import CONFIG, Config, Json, asked_subject, load, print_json, say
 from exchange.errors import AuditBroken, BadRequest
 from exchange.records import CHECKPOINTS_TOPIC
 from exchange.settings import Settings
-from exchange.subjects import SCHEMES, parse
 from exchange.wiring import audit_keys, open_broker, public_keys
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
@@ -89,11 +87,8 @@ def reads(
     It never stands on the command line, where other users of the machine would see it. The look itself is an entry.
     """
     settings = load(config)
-    if scheme not in SCHEMES:
-        raise BadRequest(f"--scheme: one of {', '.join(SCHEMES)}")
-    given = typer.prompt("Identifier", hide_input=True) if sys.stdin.isatty() else sys.stdin.readline()
+    subject = asked_subject(scheme)
     keys = audit_keys(settings)
-    subject = parse(scheme, given.strip())
     note(settings, "audit reads", subject=keys.subject(subject))
     wanted = [f'"subject":"{key}"'.encode() for key in keys.subjects(subject)]
     with open_audit(settings) as store, store.reading() as connection:

@@ -165,11 +165,7 @@ def _other_quotas(
 
 def _planned(settings: Settings, bundle: Bundle) -> Plan:
     catalogue = load_catalogue(settings.path(settings.schemas))
-    served = [
-        contract
-        for contract in catalogue.contracts.values()
-        if contract.sharing != "withheld" and (contract.name, contract.major) in bundle.terms
-    ]
+    served = [each for each in catalogue.served() if (each.name, each.major) in bundle.terms]
     return plan(
         bundle,
         topics(settings, served),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -13,7 +12,7 @@ import typer
 
 from exchange import erasure
 from exchange.cli.administration import bundle_in_force, note
-from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
+from exchange.cli.options import CONFIG, Config, Json, asked_subject, load, print_json, say
 from exchange.clock import system_clock
 from exchange.contracts import Contract
 from exchange.erasure import Eraser
@@ -23,7 +22,6 @@ from exchange.records import Erasure
 from exchange.registry import StoreRegistry
 from exchange.settings import Settings
 from exchange.store import Store
-from exchange.subjects import SCHEMES, Subject, parse
 from exchange.topics import Broker
 from exchange.wiring import audit_keys, key_maker, open_broker, open_store
 
@@ -47,7 +45,7 @@ def order(
     settings = load(config)
     if not _REFERENCE.fullmatch(reference):
         raise BadRequest("--reference takes 1 to 64 letters, digits and . _ / -")
-    subject = _asked(scheme)
+    subject = asked_subject(scheme)
     with _parts(settings) as (eraser, _):
         key = key_maker(settings).subject(subject)
         if dry_run:
@@ -61,7 +59,10 @@ def order(
         note(settings, "erase", subject=about, details={"reference": reference})
         done = eraser.carry_out(eraser.order(key, reference))
         note(settings, "erased", subject=about, details=_counts(done))
-    _say(done, json=json)
+    if json:
+        print_json(asdict(done))
+    else:
+        _say(done)
 
 
 @app.command()
@@ -75,10 +76,10 @@ def resume(config: Config = CONFIG, json: Json = False) -> None:
             finished.append(eraser.carry_out(each))
             note(settings, "erased", details=_counts(finished[-1]))
     if json:
-        print_json({"erased": [_document(each) for each in finished]})
+        print_json({"erased": [asdict(each) for each in finished]})
         return
     for each in finished:
-        _say(each, json=False)
+        _say(each)
     if not finished:
         say("no order is open")
 
@@ -90,10 +91,10 @@ def list_(config: Config = CONFIG, json: Json = False) -> None:
     with closing(open_broker(settings)) as broker:
         found = sorted(erasure.listed(broker).values(), key=lambda each: each.ordered)
     if json:
-        print_json({"erasures": [_document(each) for each in found]})
+        print_json({"erasures": [asdict(each) for each in found]})
         return
     for each in found:
-        _say(each, json=False)
+        _say(each)
 
 
 @contextmanager
@@ -109,29 +110,14 @@ def made(settings: Settings, store: Store, broker: Broker) -> Eraser:
     if bundle is None:
         raise PolicyUnavailable("there are no policies yet; `exchange policy apply` applies them")
     registry = StoreRegistry(store.engine)
-    found = [
-        registry.latest(f"{terms.contract}.v{terms.major}-value")
-        for terms in bundle.terms.values()
-        if terms.sharing != "withheld"
-    ]
+    found = [registry.latest(f"{terms.topic}-value") for terms in bundle.served()]
     broker.ensure(erasure.topic(Layout.of(settings).replication))
     contracts = [Contract.from_text(text) for _, _, text in filter(None, found)]
     return Eraser(store, broker, contracts, key_maker(settings), system_clock)
 
 
-def _asked(scheme: str) -> Subject:
-    if scheme not in SCHEMES:
-        raise BadRequest(f"--scheme: one of {', '.join(SCHEMES)}")
-    given = typer.prompt("Identifier", hide_input=True) if sys.stdin.isatty() else sys.stdin.readline()
-    return parse(scheme, given.strip())
-
-
 def _counts(done: Erasure) -> dict[str, str]:
     return {"reference": done.reference, "records": str(done.records), "rejects": str(done.rejects)}
-
-
-def _document(each: Erasure) -> dict[str, object]:
-    return asdict(each)
 
 
 def _tell_of(found: dict[str, int]) -> None:
@@ -141,10 +127,7 @@ def _tell_of(found: dict[str, int]) -> None:
         say("nothing is known of this subject")
 
 
-def _say(each: Erasure, *, json: bool) -> None:
-    if json:
-        print_json(_document(each))
-        return
+def _say(each: Erasure) -> None:
     state = "open" if each.done is None else f"done {each.done.isoformat(timespec='seconds')}"
     say(
         f"{each.reference:24} {each.subject_key}  ordered {each.ordered.isoformat(timespec='seconds')}  {state}"

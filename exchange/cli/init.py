@@ -96,8 +96,8 @@ def initialise(
         (settings.keys.signing, _signing_key),
         (settings.dev_issuer.key, _signing_key),
     ):
-        kind, _, where = reference.partition(":")
-        if kind == "file" and not (file := settings.path(Path(where))).exists():
+        file = settings.secret_file(reference)
+        if file is not None and not file.exists():
             write_private(file, content())
             made.append(file)
     if settings.dev_issuer.enabled:

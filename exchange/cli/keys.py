@@ -136,16 +136,11 @@ def _next_kid(kid: str, taken: set[str]) -> str:
     raise Conflict(f"keys.audit_kid: no key id of at most 8 characters follows {kid}; set the new secret by hand")
 
 
-def _place(settings: Settings, setting: str, reference: str) -> Path:
-    kind, _, where = reference.partition(":")
-    if kind != "file":
-        raise SettingWrong(f"{setting}: {reference} is no file; set the new one by hand, the old one as former")
-    return settings.path(Path(where))
-
-
 def _following(settings: Settings, setting: str, reference: str) -> Path:
-    """A file beside the one that is set, with the next number that is free."""
-    file = _place(settings, setting, reference)
+    """A file beside the one that is set, with the next number that is free. Raises SettingWrong."""
+    file = settings.secret_file(reference)
+    if file is None:
+        raise SettingWrong(f"{setting}: {reference} is no file; set the new one by hand, the old one as former")
     name, number = _numbered(file.stem)
     return _free(file.with_name(f"{name}-{number + 1}{file.suffix}"))
 
@@ -225,11 +220,10 @@ def _listed(settings: Settings) -> Iterator[dict[str, Any]]:
 
 def _told(settings: Settings, name: str, reference: str, kid: str | None = None) -> dict[str, Any]:
     """One secret as it is shown; of a signing key its thumbprint (RFC 7638) as key id, None where it cannot be read."""
-    kind, _, where = reference.partition(":")
-    since = None
+    file, since = settings.secret_file(reference), None
     with suppress(OSError):
-        if kind == "file":
-            since = datetime.fromtimestamp(settings.path(Path(where)).stat().st_mtime, UTC).date().isoformat()
+        if file is not None:
+            since = datetime.fromtimestamp(file.stat().st_mtime, UTC).date().isoformat()
     if kid is None:
         with suppress(SettingWrong):
             kid = PublicKey.from_pem(settings.secret(f"keys.{name}", reference)).kid

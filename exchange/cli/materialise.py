@@ -87,9 +87,9 @@ def topics_to_read(store: Store) -> Sequence[str]:
     bundle = bundle_in_force(store)
     if bundle is None:
         return []
-    terms = [each for each in bundle.terms.values() if each.sharing != "withheld"]
+    terms = bundle.served()
     _tell_cycles(terms)
-    topics = {f"{each.contract}.v{each.major}" for each in terms}
+    topics = {each.topic for each in terms}
     return sorted(topics | {rejects_topic(each.owner) for each in terms} | {WATERMARKS_TOPIC})
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from exchange import logs
-from exchange.errors import AuditBroken, CallerError, ExchangeError, OperatorError, PublisherError, TryLater
+from exchange.errors import AuditBroken, BadRequest, CallerError, ExchangeError, OperatorError, PublisherError, TryLater
 from exchange.printable import shown
 from exchange.settings import Settings
+from exchange.subjects import SCHEMES, Subject, parse
 
 Config = Annotated[
     Path, typer.Option("--config", "-c", envvar="EXCHANGE_CONFIG", help="The settings file.", show_default=True)
@@ -34,6 +36,17 @@ def load(config: Path) -> Settings:
     settings = Settings.load(config)
     logs.configure(settings.log)
     return settings
+
+
+def asked_subject(scheme: str) -> Subject:
+    """The subject whose identifier is asked for at a terminal, or read from standard input: never an argument.
+
+    Raises BadRequest for a scheme that does not exist; InvalidIdentifier.
+    """
+    if scheme not in SCHEMES:
+        raise BadRequest(f"--scheme: one of {', '.join(SCHEMES)}")
+    given = typer.prompt("Identifier", hide_input=True) if sys.stdin.isatty() else sys.stdin.readline()
+    return parse(scheme, given.strip())
 
 
 def exit_status(error: ExchangeError) -> int:

@@ -132,7 +132,7 @@ def apply_policies(settings: Settings, edit: ClientsEdit | None = None) -> dict[
     StoreUnavailable, BrokerUnavailable.
     """
     catalogue, bundle = read_policies(settings, edit.text if edit else None)
-    served = [contract for contract in catalogue.contracts.values() if contract.sharing != "withheld"]
+    served = catalogue.served()
     specs = topics(settings, served)
     store = open_store(settings, system_clock)
     broker = open_broker(settings)

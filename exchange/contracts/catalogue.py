@@ -28,6 +28,10 @@ class Catalogue:
         majors = [major for known, major in self.contracts if known == name]
         return self.contracts[name, max(majors)] if majors else None
 
+    def served(self) -> list[Contract]:
+        """The contracts that have a topic: all but those that are withheld."""
+        return [contract for contract in self.contracts.values() if contract.sharing != "withheld"]
+
     def department(self, department: str) -> list[Contract]:
         """This department's contracts, by name and major."""
         return [contract for contract in self.contracts.values() if contract.department == department]

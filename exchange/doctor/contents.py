@@ -65,7 +65,7 @@ def look_at_policies(means: Means) -> Iterator[Said]:
 def look_at_schemas(means: Means) -> Iterator[Said]:
     """Each contract's schema is registered, or would be taken."""
     catalogue = load_catalogue(means.settings.path(means.settings.schemas))
-    served = [contract for contract in catalogue.contracts.values() if contract.sharing != "withheld"]
+    served = catalogue.served()
     with means.store() as store:
         registry = StoreRegistry(store.engine, means.clock)
         for contract in served:
@@ -89,7 +89,7 @@ def look_at_schemas(means: Means) -> Iterator[Said]:
 def look_at_topics(means: Means) -> Iterator[Said]:
     """Every topic that the contracts imply is there, made as it should be."""
     catalogue = load_catalogue(means.settings.path(means.settings.schemas))
-    served = [contract for contract in catalogue.contracts.values() if contract.sharing != "withheld"]
+    served = catalogue.served()
     specs = topics(means.settings, served)
     with means.broker() as broker:
         if isinstance(broker, KafkaBroker):
@@ -229,11 +229,7 @@ def _still_there(broker: Broker, states: Mapping[str, TopicState | None], place:
 
 
 def _cycles(bundle: Bundle) -> dict[str, timedelta]:
-    return {
-        terms.contract: terms.cycle
-        for terms in bundle.terms.values()
-        if terms.sharing != "withheld" and terms.cycle is not None
-    }
+    return {terms.contract: terms.cycle for terms in bundle.served() if terms.cycle is not None}
 
 
 def _checkpoints(store: AuditStore) -> tuple[int, int]:

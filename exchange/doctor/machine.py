@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 
 from exchange import sqlite
 from exchange.doctor.findings import Check, Finding, Means, Said
@@ -114,11 +113,11 @@ def look_at_versions(means: Means) -> Iterator[Said]:
 
 def _age_days(means: Means, reference: str) -> int | None:
     """Days since a secret's file was written; None for one that is no file."""
-    kind, _, where = reference.partition(":")
-    if kind != "file":
+    file = means.settings.secret_file(reference)
+    if file is None:
         return None
     try:
-        written = datetime.fromtimestamp(means.settings.path(Path(where)).stat().st_mtime, UTC)
+        written = datetime.fromtimestamp(file.stat().st_mtime, UTC)
     except OSError:
         return None
     return max(0, (means.clock() - written).days)

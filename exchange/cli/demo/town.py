@@ -103,7 +103,7 @@ def govern(folder: Path, config: Path) -> Town:
         folder=folder,
         config=config,
         settings=settings,
-        contracts={one.name: one for one in catalogue.contracts.values() if one.sharing != "withheld"},
+        contracts={one.name: one for one in catalogue.served()},
         truth=truth.read(folder),
         policy=str(applied["policy"]),
     )
