@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from exchange.audit import Holder, Receipt, Sealer
+from exchange.audit import Receipt
 from exchange.cli import audit
-from exchange.cli.administration import note, open_audit
+from exchange.cli.administration import note
 from exchange.cli.options import exit_status
-from exchange.clock import system_clock
 from exchange.errors import AuditBroken, BadRequest, InvalidIdentifier, SettingWrong
 from exchange.settings import Settings
 from exchange.subjects import parse
-from exchange.wiring import audit_keys, open_broker, public_keys, signer
+from exchange.wiring import audit_keys
 from tests.support.site import CITIZEN, Site
 
 
@@ -30,15 +28,6 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 def command(site: Site, *arguments: str) -> Result:
     return CliRunner().invoke(audit.app, [*arguments, "-c", str(site.config)])
-
-
-def seal(site: Site) -> None:
-    """A checkpoint leaves, as the gateway's sealer sends it."""
-    settings = site.settings()
-    with open_audit(settings) as store, closing(open_broker(settings)) as broker, closing(broker.publisher()) as out:
-        keys, origin = public_keys(settings), settings.audit.origin
-        sealer = Sealer(store, signer(settings), keys, out, origin, system_clock, Holder("test"), patience_s=0.0)
-        assert sealer.step() is not None
 
 
 def test_without_a_checkpoint_a_log_does_not_verify_unless_it_is_asked_for(site: Site) -> None:
@@ -54,7 +43,7 @@ def test_without_a_checkpoint_a_log_does_not_verify_unless_it_is_asked_for(site:
 
 
 def test_entries_younger_than_the_newest_checkpoint_are_named(site: Site) -> None:
-    seal(site)
+    site.seal()
     assert "younger" not in command(site, "verify").output
     site.strike("tax-desk")  # applied: one more entry of the operator
     told = command(site, "verify")

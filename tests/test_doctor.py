@@ -31,21 +31,13 @@ from exchange.settings import Settings
 from exchange.store import tables
 from exchange.store.database import writing
 from exchange.wiring import open_broker, open_store
-from gateway.doctor import command
 from gateway.doctor.command import document, look
+from tests.support.doctor import made, quiet
 from tests.support.site import Site
 
+__all__ = ["made", "quiet"]
+
 TOPIC = "civil.person.v1"
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command.logs, "configure", lambda *_: None)  # this process's logs stay as they are
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Site.made(tmp_path_factory.mktemp("made")).folder
 
 
 @pytest.fixture

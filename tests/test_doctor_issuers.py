@@ -17,26 +17,19 @@ from typer.testing import CliRunner
 from exchange.cli import build
 from exchange.clock import system_clock
 from exchange.doctor import Finding, Means, examine
-from gateway.doctor import command, issuers
+from gateway.doctor import issuers
 from gateway.doctor.token import look_at_token
 from gateway.keysets import FixedKeys
 from gateway.tokens import TokenRefused, Tokens, TrustedIssuer
+from tests.support.doctor import made, quiet
 from tests.support.issuer import Issuer, serving_issuer
 from tests.support.site import Site
 from tests.support.tokens import claims, ec, okp, sign
 
+__all__ = ["made", "quiet"]
+
 KEY = ec("k1")
 PERSON = "张三 110101190001010014"
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command.logs, "configure", lambda *_: None)  # this process's logs stay as they are
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Site.made(tmp_path_factory.mktemp("made")).folder
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,12 @@ import httpx2
 import pytest
 from typer.testing import CliRunner, Result
 
-from exchange.audit import Holder, Sealer
 from exchange.cli import audit, keys
-from exchange.cli.administration import note, open_audit
-from exchange.clock import system_clock
+from exchange.cli.administration import note
 from exchange.errors import AuditBroken, AuditUnavailable, Conflict, SettingWrong
 from exchange.settings import Settings
 from exchange.subjects import parse
-from exchange.wiring import audit_keys, open_broker, public_keys, signer
+from exchange.wiring import audit_keys, public_keys, signer
 from tests.support.site import CITIZEN, Site, bearer, gateway_process
 
 
@@ -46,15 +43,6 @@ def files(site: Site) -> dict[Path, bytes]:
     return {file: file.read_bytes() for file in site.folder.rglob("*") if file.is_file() and "data" not in file.parts}
 
 
-def seal(site: Site) -> None:
-    """A checkpoint leaves, as the gateway's sealer sends it."""
-    settings = site.settings()
-    with open_audit(settings) as store, closing(open_broker(settings)) as broker, closing(broker.publisher()) as out:
-        known, origin = public_keys(settings), settings.audit.origin
-        sealer = Sealer(store, signer(settings), known, out, origin, system_clock, Holder("test"), patience_s=0.0)
-        assert sealer.step() is not None
-
-
 def verify(site: Site) -> Result:
     return CliRunner().invoke(audit.app, ["verify", "-c", str(site.config)])
 
@@ -64,14 +52,14 @@ def verify(site: Site) -> Result:
 
 def test_what_the_old_key_signed_verifies_and_the_old_private_half_may_go(site: Site) -> None:
     old = signer(site.settings())
-    seal(site)
+    site.seal()
     told = rotated(site, "signing")
     new = signer(site.settings())
     assert (told["old"], told["new"]) == (old.kid, new.kid)
     assert old.kid != new.kid
     assert {key.kid for key in public_keys(site.settings())} == {old.kid, new.kid}
     note(site.settings(), "after")
-    seal(site)
+    site.seal()
     assert verify(site).exit_code == 0, verify(site).output
     (site.folder / "keys" / "signing.pem").unlink()
     assert verify(site).exit_code == 0, "of the old key the public half is enough"
@@ -85,7 +73,7 @@ def test_three_rotations_keep_all_of_them(site: Site) -> None:
     for _ in range(3):
         kids.append(rotated(site, "signing")["new"])
         note(site.settings(), "between")
-        seal(site)
+        site.seal()
     assert {key.kid for key in public_keys(site.settings())} == set(kids)
     assert verify(site).exit_code == 0
     assert signer(site.settings()).kid == kids[-1]

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ import pytest
 import yaml
 
 from tests.support.services import skip_or_fail
-from tests.support.site import ROOT, Process, Site, bearer, free_port, gateway_process, view
+from tests.support.site import ROOT, Process, Site, bearer, ending, free_port, gateway_process, view
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
@@ -74,16 +73,10 @@ def prometheus(folder: Path, gateway: int, materialise: int) -> Iterator[Prometh
     ]  # fmt: skip
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
+    with ending(process):
         made = Prometheus(f"http://127.0.0.1:{port}")
         until(lambda: answers(f"{made.url}/-/ready"), "Prometheus did not start")
         yield made
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        finally:
-            process.kill()
 
 
 @contextmanager
@@ -93,14 +86,8 @@ def materialiser(site: Site, port: int) -> Iterator[None]:
             [sys.executable, "-m", "exchange.cli", "materialise", "--config", str(site.config)],
             env={**os.environ, "EXCHANGE_MATERIALISE__METRICS_PORT": str(port)}, stdout=log, stderr=log,
         )  # fmt: skip
-    try:
+    with ending(process):
         yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(20)
-        finally:
-            process.kill()
 
 
 def answers(url: str) -> bool:

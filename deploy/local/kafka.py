@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import secrets
 import shutil
 import signal
 import uuid
 from pathlib import Path
 
 from jars import resolve
-from processes import PATIENCE, Process, Refused, answers, free_port, run, tail, wait
+from processes import PATIENCE, Process, Refused, admin_password, answers, free_port, run, tail, wait
 
 HERE = Path(__file__).resolve().parent
 JARS = HERE.parent.parent / ".services" / "jars"  # shared by all folders of data
@@ -76,7 +75,7 @@ class Kafka:
         settings = PROPERTIES.format(port=port, controller=controller, data=data, protocol=protocol)
         users = []
         if self.secured:
-            password = self._password()
+            password = admin_password(self.folder)
             settings += SECURED.format(password=password)
             users = ["--add-scram", f"SCRAM-SHA-512=[name=admin,password={password}]"]
         config.touch(mode=0o600)
@@ -95,14 +94,6 @@ class Kafka:
             self.stop()
         if self.process.running() is None:
             raise Refused(f"Kafka did not start; the end of {self.log}:\n{tail(self.log)}")
-
-    def _password(self) -> str:
-        """The password of `admin`, made once."""
-        file = self.folder / "admin.password"
-        if not file.exists():
-            file.touch(mode=0o600)
-            file.write_text(secrets.token_hex(16))
-        return file.read_text()
 
     def stop(self) -> None:
         """Stop it and wait for its end."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import shutil
 import signal
 import urllib.request
@@ -18,7 +17,7 @@ import zipfile
 from pathlib import Path
 
 from jars import resolve
-from processes import PATIENCE, Process, Refused, free_port, run, tail, wait
+from processes import PATIENCE, Process, Refused, admin_password, free_port, run, tail, wait
 
 HERE = Path(__file__).resolve().parent
 REALMS = HERE.parent / "keycloak"
@@ -61,7 +60,7 @@ class Keycloak:
         where = f"127.0.0.1:{(self.folder / 'port').read_text()}"
         if product:
             return {"EXCHANGE_ISSUERS": f'[{{"issuer":"http://{where}/realms/city"}}]'}
-        return {"EXCHANGE_TEST_KEYCLOAK": f"http://admin:{self._password()}@{where}"}
+        return {"EXCHANGE_TEST_KEYCLOAK": f"http://admin:{admin_password(self.folder)}@{where}"}
 
     def start(self) -> None:
         """Start it, import the realms that it has not yet, and wait until it answers. Raises Refused."""
@@ -80,7 +79,7 @@ class Keycloak:
         url = f"http://127.0.0.1:{port}"
         options = [f"--http-port={port}", "--http-host=127.0.0.1", "--http-enabled=true", f"--hostname={url}"]
         options += ["--cache=local", f"--db-url=jdbc:h2:file:{home}/data/h2;NON_KEYWORDS=VALUE", "--import-realm"]
-        admin = {"KC_BOOTSTRAP_ADMIN_USERNAME": "admin", "KC_BOOTSTRAP_ADMIN_PASSWORD": self._password()}
+        admin = {"KC_BOOTSTRAP_ADMIN_USERNAME": "admin", "KC_BOOTSTRAP_ADMIN_PASSWORD": admin_password(self.folder)}
         command = [*_program(java, home), "start", "--optimized", *options]
         self.process.start(command, self.log, env={**os.environ, **admin})
         ready = f"{url}/realms/city/.well-known/openid-configuration"
@@ -92,14 +91,6 @@ class Keycloak:
     def stop(self) -> None:
         """Stop it and wait for its end."""
         self.process.stop(signal.SIGTERM)
-
-    def _password(self) -> str:
-        """The password of `admin`, made once."""
-        file = self.folder / "admin.password"
-        if not file.exists():
-            file.touch(mode=0o600)
-            file.write_text(secrets.token_hex(16))
-        return file.read_text()
 
 
 def _server(java: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import secrets
 import signal
 import socket
 import subprocess
@@ -118,6 +119,15 @@ def free_port(file: Path) -> int:
 def say(text: str) -> None:
     """For the person; standard output is for the KEY=VALUE lines."""
     print(text, file=sys.stderr, flush=True)
+
+
+def admin_password(folder: Path) -> str:
+    """The password of a server's `admin`, made once and kept in its folder."""
+    file = folder / "admin.password"
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_hex(16))
+    return file.read_text()
 
 
 def tail(log: Path) -> str:

@@ -18,11 +18,14 @@ from typing import Any
 
 import httpx2
 
+from exchange.audit import Holder, Sealer
+from exchange.cli.administration import open_audit
 from exchange.cli.demo.town import free_ports
 from exchange.cli.init import initialise
 from exchange.cli.policy import apply_policies
+from exchange.clock import system_clock
 from exchange.settings import Settings
-from exchange.wiring import client_secret
+from exchange.wiring import client_secret, open_broker, public_keys, signer
 
 ROOT = Path(__file__).parent.parent.parent
 CITIZEN = "110101190001010014"
@@ -57,6 +60,18 @@ class Site:
     def apply(self) -> None:
         """`exchange policy apply`."""
         apply_policies(self.settings())
+
+    def seal(self) -> None:
+        """A checkpoint leaves, as the gateway's sealer sends it."""
+        settings = self.settings()
+        with (
+            open_audit(settings) as store,
+            contextlib.closing(open_broker(settings)) as broker,
+            contextlib.closing(broker.publisher()) as out,
+        ):
+            keys, origin = public_keys(settings), settings.audit.origin
+            sealer = Sealer(store, signer(settings), keys, out, origin, system_clock, Holder("test"), patience_s=0.0)
+            assert sealer.step() is not None
 
     def strike(self, client_id: str) -> None:
         """Take a client out of clients.toml and apply."""
@@ -107,9 +122,16 @@ def gateway_process(site: Site, writer: str = "gateway-1", **environment: str) -
             preexec_fn=_usual_limits,
         )
     made = Process(process, port, metrics_port, log)
-    try:
+    with ending(process):
         _until_ready(made)
         yield made
+
+
+@contextlib.contextmanager
+def ending(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Stop a process with SIGTERM in the end, and wait until it is gone."""
+    try:
+        yield
     finally:
         process.send_signal(signal.SIGTERM)
         try:
