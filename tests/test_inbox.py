@@ -244,7 +244,7 @@ def test_what_retention_takes_during_a_reading_is_looked_at_again(office: Office
     def and_then_retention(topic: str) -> Any:
         found = state(topic)
         if topic == INBOX:
-            broker.truncate(INBOX, 0, 2)
+            broker.cut(INBOX, {0: 2})
         return found
 
     broker.state = and_then_retention
@@ -295,7 +295,7 @@ def test_what_retention_took_unread_is_an_alarm_and_the_way_on_is_named(office: 
     office.write(office.person(1))
     office.read()
     office.write(*(office.person(number) for number in (2, 3, 4)))
-    office.bench.broker.truncate(INBOX, 0, 3)
+    office.bench.broker.cut(INBOX, {0: 3})
     with pytest.raises(SourceRefused, match=r'offsets 1 to 2 unread.*passed = "go_on"'):
         office.read()
     assert office.read(passed="go_on").published == 1

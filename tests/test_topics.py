@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exchange.errors import BrokerUnavailable, StoreUnavailable, TopicChanged
+from exchange.kafka import KafkaBroker
 from exchange.records import Delivery, Message
 from exchange.topics import MESSAGE_LIMIT, Broker, TopicSpec
 from tests.support.backings import (
@@ -426,7 +427,7 @@ def test_a_topic_made_again_under_a_feed_stops_it_for_good(backing: Backing, bro
 
 def test_a_topic_cut_behind_the_position_stops_the_feed(backing: Backing, broker: Broker, topic: str) -> None:
     partition = publish(broker, topic, [message("k", str(n)) for n in range(8)])[0][0]
-    backing.truncate(topic, partition, 5)
+    broker.cut(topic, {partition: 5})
     feed = broker.feed("g" + topic, [topic], Owner({(topic, partition): 3}))
     with pytest.raises(TopicChanged, match=topic):
         poll_until(feed, lambda: False, 20)
@@ -437,11 +438,46 @@ def test_a_topic_cut_behind_the_position_stops_the_feed(backing: Backing, broker
 
 def test_position_0_is_the_earliest_that_is_there(backing: Backing, broker: Broker, topic: str) -> None:
     partition = publish(broker, topic, [message("k", str(n)) for n in range(8)])[0][0]
-    backing.truncate(topic, partition, 5)
+    broker.cut(topic, {partition: 5})
     feed = broker.feed("g" + topic, [topic], Owner())
     assert [delivery.offset for delivery in take(feed, 3)] == [5, 6, 7]
     feed.close()
     assert [delivery.offset for delivery in broker.read(topic)] == [5, 6, 7]
+    for gone in (0, 4):
+        with pytest.raises(TopicChanged):
+            list(broker.read(topic, {partition: gone}))
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_what_comes_after_a_cut_keeps_its_offsets(broker: Broker, compacted: bool) -> None:
+    spec = TopicSpec(unique(), partitions=4, compacted=compacted)
+    topic = spec.name
+    broker.ensure(spec)
+    before = broker.state(topic)
+    partition = publish(broker, topic, [message("k", str(n)) for n in range(8)])[0][0]
+    broker.cut(topic, {partition: 8})
+    assert list(broker.read(topic)) == []
+    assert publish(broker, topic, [message("k", "8")]) == [(partition, 8)]
+    for _ in range(2):  # once more changes nothing
+        broker.cut(topic, {partition: 8})
+        state = broker.state(topic)
+        assert before is not None
+        assert state is not None
+        assert (state.id, state.bounds[partition]) == (before.id, (8, 9))
+    broker.cut(topic, {partition: 3})
+    assert [delivery.value for delivery in broker.read(topic)] == [b"8"]
+    if isinstance(broker, KafkaBroker):
+        assert broker.access().wrong([spec]) == {topic: {}}, "its settings are what they were"
+
+
+def test_a_cut_that_cannot_be_meant_is_refused(broker: Broker, topic: str) -> None:
+    partition = publish(broker, topic, [message("k", "v")])[0][0]
+    for before in ({partition: 2}, {999: 0}):
+        with pytest.raises(TopicChanged, match=topic):
+            broker.cut(topic, before)
+    with pytest.raises(TopicChanged):
+        broker.cut(unique(), {0: 0})
+    assert len(list(broker.read(topic))) == 1
 
 
 def test_a_position_beyond_the_end_stops_the_feed(broker: Broker, topic: str) -> None:

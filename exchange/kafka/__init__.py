@@ -3,7 +3,7 @@
 In reading order:
 
     client        configurations, and what Kafka's errors mean here
-    admin         topics made and described
+    admin         topics made, described and cut
     access        who may do what, and how topics are configured
     quotas        how much a user may write and read
     partitioner   which partition a key belongs to, as Kafka's own clients have it
@@ -26,7 +26,7 @@ from exchange.kafka.feed import KafkaFeed
 from exchange.kafka.publisher import KafkaPublisher
 from exchange.kafka.reading import read_topic
 from exchange.records import Delivery
-from exchange.topics import Assignments, TopicSpec, TopicState
+from exchange.topics import Assignments, TopicSpec, TopicState, check_cut
 
 if TYPE_CHECKING:
     from exchange.kafka.quotas import Quotas
@@ -73,6 +73,14 @@ class KafkaBroker:
     def read(self, topic: str, since: Mapping[int, int] | None = None) -> Iterator[Delivery]:
         """See Broker."""
         return read_topic(self._client, self._admin, topic, since)
+
+    def cut(self, topic: str, before: Mapping[int, int]) -> None:
+        """See Broker. Raises SettingWrong if the cluster refuses it."""
+        found = self._admin.describe([topic]).get(topic)
+        if found is None:
+            raise TopicChanged(f"there is no topic {topic}")
+        check_cut(topic, self._admin.bounds(topic, found.partitions), before)
+        self._admin.cut(topic, before)
 
     def access(self) -> Access:
         """Who may do what on the cluster."""

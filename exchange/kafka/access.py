@@ -14,8 +14,6 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AclBindingFilter,
     AclOperation,
     AclPermissionType,
-    AlterConfigOpType,
-    ConfigEntry,
     ConfigResource,
     ResourcePatternType,
     ResourceType,
@@ -136,12 +134,7 @@ class Access:
 
     def configure(self, topic: str, settings: Mapping[str, str]) -> None:
         """Set these settings of a topic; others stay."""
-        entries = [
-            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in settings.items()
-        ]
-        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
-        (future,) = self._admin.opened().incremental_alter_configs([resource]).values()
-        self._answer(future, f"topic {topic}")
+        self._admin.configure(topic, settings)
 
     def _answer(self, future: Any, what: str) -> Any:
         try:

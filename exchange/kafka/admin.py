@@ -1,4 +1,4 @@
-"""Topics made and described."""
+"""Topics made, described and cut."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
 
 from exchange.errors import BrokerUnavailable
 from exchange.kafka.client import LARGEST, Client, meaning
@@ -21,6 +29,7 @@ from exchange.topics import COMPACTION_HOURS, DELETIONS_DAYS, TopicSpec
 T = TypeVar("T")
 PATIENCE = 10.0  # seconds for one answer
 HOUR_MS = 3_600_000
+_POLICY = "cleanup.policy"
 # What a topic says that was just made, or whose leader is moving: Java's client tries again after the same
 # (org.apache.kafka.common.errors.InvalidMetadataException and its kin), librdkafka's ListOffsets does not.
 _SOON = frozenset({
@@ -97,6 +106,32 @@ class Admin:
         latest = self._offsets(topic, partitions, OffsetSpec.latest())  # type: ignore[no-untyped-call]
         return {partition: (earliest[partition], latest[partition]) for partition in range(partitions)}
 
+    def cut(self, topic: str, before: Mapping[int, int]) -> None:
+        """Drop what lies below these offsets. Raises BrokerUnavailable, SettingWrong.
+
+        Kafka refuses it for a topic that is compacted only (ReplicaManager.deleteRecords), so its policy is another one
+        for that moment; its retention is set, so that nothing else goes meanwhile.
+        """
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        (described,) = self.opened().describe_configs([resource], request_timeout=PATIENCE).values()
+        policy = str(self.answer(described, f"topic {topic}")[_POLICY].value)
+        if "delete" not in policy:
+            self.configure(topic, {_POLICY: "compact,delete"})
+        try:
+            self._delete_records([TopicPartition(topic, partition, offset) for partition, offset in before.items()])
+        finally:
+            if "delete" not in policy:
+                self.configure(topic, {_POLICY: policy})
+
+    def configure(self, topic: str, settings: Mapping[str, str]) -> None:
+        """Set these settings of a topic; others stay. Raises BrokerUnavailable, SettingWrong."""
+        entries = [
+            ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in settings.items()
+        ]
+        resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+        (future,) = self.opened().incremental_alter_configs([resource]).values()
+        self.answer(future, f"topic {topic}")
+
     def size(self) -> int:
         """How many brokers the cluster has. Raises BrokerUnavailable, SettingWrong."""
         try:
@@ -104,6 +139,21 @@ class Admin:
         except KafkaException as problem:
             raise meaning(problem.args[0], "the cluster") from problem
         return len(described.nodes)
+
+    def _delete_records(self, places: list[TopicPartition]) -> None:
+        """A broker that has not heard of the topic's new policy yet is asked again."""
+        end = time.monotonic() + PATIENCE
+        while places:
+            refused = []
+            for place, future in self.opened().delete_records(places, request_timeout=PATIENCE).items():
+                try:
+                    self.result(future, f"topic {place.topic}")
+                except KafkaException as problem:
+                    if problem.args[0].code() != KafkaError.POLICY_VIOLATION or time.monotonic() > end:
+                        raise meaning(problem.args[0], f"topic {place.topic}") from problem
+                    refused.append(place)
+            places = refused
+            time.sleep(0.05 if places else 0)
 
     def _wait_for_leaders(self, topic: str) -> None:
         """A topic that was just made cannot be written, nor its offsets listed, until each partition has a leader."""
@@ -143,6 +193,13 @@ class Admin:
     def _note(self, error: KafkaError) -> None:
         self._last_error = error
 
+    def answer(self, future: Future[T], what: str) -> T:
+        """The future's result. Raises what a refusal means."""
+        try:
+            return self.result(future, what)
+        except KafkaException as problem:
+            raise meaning(problem.args[0], what) from problem
+
     def result(self, future: Future[T], what: str) -> T:
         """The future's result. A silence is told with the last thing that was heard of the connection."""
         try:
@@ -168,10 +225,10 @@ def config_of(spec: TopicSpec) -> dict[str, str]:
         "unclean.leader.election.enable": "false",
     }
     if spec.compacted:
-        config["cleanup.policy"] = "compact" if spec.retention_days is None else "compact,delete"
+        config[_POLICY] = "compact" if spec.retention_days is None else "compact,delete"
         config["max.compaction.lag.ms"] = COMPACTION_HOURS * HOUR_MS
         config["delete.retention.ms"] = DELETIONS_DAYS * 24 * HOUR_MS
     else:
-        config["cleanup.policy"] = "delete"
+        config[_POLICY] = "delete"
     config["retention.ms"] = -1 if spec.retention_days is None else spec.retention_days * 24 * HOUR_MS
     return {name: str(value) for name, value in config.items()}

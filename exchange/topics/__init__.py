@@ -81,6 +81,14 @@ def beginning(topic: str, bounds: Mapping[int, tuple[int, int]], since: Mapping[
     return begin
 
 
+def check_cut(topic: str, bounds: Mapping[int, tuple[int, int]], before: Mapping[int, int]) -> None:
+    """Raise TopicChanged for a partition that is not there, or an offset that lies behind its end."""
+    for partition, offset in before.items():
+        end = bounds.get(partition, (0, -1))[1]
+        if offset > end:
+            raise TopicChanged(f"topic {topic} partition {partition} cannot be cut at {offset}: it ends at {end}")
+
+
 def inbox(dataset: str) -> str:
     """The name of the topic into which a department writes records of `<department>.<dataset>` by itself."""
     return dataset + INBOX
@@ -192,6 +200,13 @@ class Broker(Protocol):
 
         `since` names, by partition, the offset to begin at where that is not the earliest. Raises TopicChanged if there
         is no such topic, or no such offset in it (any more); BrokerUnavailable.
+        """
+        ...
+
+    def cut(self, topic: str, before: Mapping[int, int]) -> None:
+        """Drop every message below these offsets, by partition; what comes later keeps its offset, and so does the end.
+
+        Raises TopicChanged if there is no such topic or partition, or an offset behind its end; BrokerUnavailable.
         """
         ...
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from exchange.kafka import KafkaBroker
@@ -32,9 +31,6 @@ class Backing(Protocol):
     def recreate(self, topic: str) -> None:
         """Delete the topic and make it again under its name, empty."""
 
-    def truncate(self, topic: str, partition: int, before: int) -> None:
-        """Drop what stands before this offset, as retention does."""
-
 
 @dataclass
 class FakeBacking:
@@ -47,9 +43,6 @@ class FakeBacking:
 
     def recreate(self, topic: str) -> None:
         self.fake.recreate(topic)
-
-    def truncate(self, topic: str, partition: int, before: int) -> None:
-        self.fake.truncate(topic, partition, before)
 
 
 @dataclass
@@ -68,10 +61,6 @@ class SqliteBacking:
         with closing(connect(self.path)) as connection:
             connection.execute("DELETE FROM topics WHERE name = ?", (topic,))
         self.broker().ensure(TopicSpec(topic))
-
-    def truncate(self, topic: str, partition: int, before: int) -> None:
-        with closing(connect(self.path)) as connection:
-            connection.execute("UPDATE topics SET earliest = ? WHERE name = ?", (before, topic))
 
 
 @dataclass
@@ -93,10 +82,6 @@ class KafkaBacking:
         admin.delete_topics([topic])[topic].result(10)
         until(lambda: broker.state(topic) is None)
         broker.ensure(TopicSpec(topic, partitions=len(state.bounds), compacted=False))
-
-    def truncate(self, topic: str, partition: int, before: int) -> None:
-        place, admin = TopicPartition(topic, partition, before), self._admin()
-        admin.delete_records([place])[place].result(10)
 
     def _admin(self) -> AdminClient:
         return AdminClient({"bootstrap.servers": self.servers})

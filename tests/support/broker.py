@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 from exchange.errors import BrokerUnavailable, TopicChanged
 from exchange.records import Delivery, Message
-from exchange.topics import Assignments, Publisher, TopicSpec, TopicState, beginning, check_message
+from exchange.topics import Assignments, Publisher, TopicSpec, TopicState, beginning, check_cut, check_message
 
 Place = tuple[str, int]
 
@@ -136,6 +136,13 @@ class FakeBroker:
         for number, first in beginning(topic, bounds, since).items():
             yield from found.partitions[number][first : bounds[number][1]]
 
+    def cut(self, topic: str, before: Mapping[int, int]) -> None:
+        self._answer()
+        found = self._topic(topic)
+        check_cut(topic, {n: (found.earliest[n], len(each)) for n, each in enumerate(found.partitions)}, before)
+        for partition, offset in before.items():
+            found.earliest[partition] = max(found.earliest[partition], offset)
+
     def tidy(self) -> None:
         self._answer()
 
@@ -159,10 +166,6 @@ class FakeBroker:
         """Delete the topic and make it again, empty."""
         with self._changed:
             self._make(topic, len(self._topics[topic].partitions))
-
-    def truncate(self, topic: str, partition: int, before: int) -> None:
-        """Drop what stands before this offset."""
-        self._topics[topic].earliest[partition] = before
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

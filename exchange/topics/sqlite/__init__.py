@@ -20,7 +20,7 @@ from pathlib import Path
 from exchange.clock import Clock, system_clock
 from exchange.errors import TopicChanged
 from exchange.records import Delivery, Message
-from exchange.topics import Assignments, Publisher, TopicSpec, TopicState, beginning, check_message
+from exchange.topics import Assignments, Publisher, TopicSpec, TopicState, beginning, check_cut, check_message
 from exchange.topics.sqlite.feed import SqliteFeed
 from exchange.topics.sqlite.log import Log
 
@@ -85,6 +85,15 @@ class SqliteBroker:
             while position < found.next:
                 deliveries, position = log.read(found, position, READ_AT_ONCE)
                 yield from deliveries
+
+    def cut(self, topic: str, before: Mapping[int, int]) -> None:
+        """See Broker."""
+        with self._opened() as log:
+            found = log.topics([topic]).get(topic)
+            if found is None:
+                raise TopicChanged(f"there is no topic {topic}")
+            check_cut(topic, {0: (found.earliest, found.next)}, before)
+            log.drop(found.number, before.get(0, 0))
 
     def tidy(self) -> None:
         """See Broker: compaction and retention."""

@@ -245,6 +245,12 @@ class Log:
                 " (SELECT next FROM topics WHERE number = ?1))",
                 (number, before),
             ).fetchone()[0]
+        self.drop(number, kept)
+
+    def drop(self, number: int, kept: int) -> None:
+        """Remove a topic's messages below the offset `kept`; their pages are overwritten."""
+        with self.reported():
+            self.connection.execute("PRAGMA secure_delete = ON")
         with self.writing():
             self.connection.execute("UPDATE topics SET earliest = max(earliest, ?) WHERE number = ?", (kept, number))
         removed = CHUNK_MESSAGES
