@@ -181,7 +181,12 @@ class Eraser:
     def _until_read(self, deadline: float) -> None:
         """Wait until the positions have passed what is in the topics now. Raises StoreUnavailable."""
         states = [state for name in self._topics.values() if (state := self._broker.state(name)) is not None]
-        ends = {(each.name, partition): end for each in states for partition, (_, end) in each.bounds.items()}
+        ends = {
+            (each.name, partition): end
+            for each in states
+            for partition, (earliest, end) in each.bounds.items()
+            if earliest < end
+        }
         while True:
             positions = self._store.positions(self._topics.values())
             behind = [place for place, end in ends.items() if positions.get(place, 0) < end]

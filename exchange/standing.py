@@ -44,10 +44,13 @@ class StandingName:
             self._lock.close()
 
 
-def held(folder: Path) -> list[str]:
-    """The names of this folder that living processes bear, without host and place: `gateway-1`."""
+def held(folder: Path, locks: str = "*-*.lock") -> list[str]:
+    """The names of this folder that living processes bear, without host and place: `gateway-1`.
+
+    `locks`: which files are locked while a process lives; those of standing names unless it is said.
+    """
     found = []
-    for file in sorted(folder.glob("*-*.lock")):
+    for file in sorted(folder.glob(locks)):
         with file.open("ab") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

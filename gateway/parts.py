@@ -73,7 +73,7 @@ def make_parts(settings: Settings, clock: Clock) -> Parts:
     pushes, checkpoints = broker.publisher(), broker.publisher()
     audit_store = AuditStore.open(audit_url(settings), settings.audit_options)
     reader = open_reader(store_url(settings), settings.store.options)
-    policy = PolicyWatch(reader)
+    policy = PolicyWatch(reader, keys.mark)
     standing = standing_name(settings, f"gateway-{settings.audit.writer}")
     us = Holder(process_name("gateway"), standing.name)
     audit = AuditLog(audit_store, signing, settings.audit.writer, us)

@@ -41,6 +41,7 @@ ORDER = [
     "audit",
     "disclosure",
     "erasure",
+    "rekeying",
     "backup",
     "wiring",
     "city",

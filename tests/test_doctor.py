@@ -262,6 +262,19 @@ def change(site: Site, statement: str, *values: Any, file: str = "store.db") -> 
         connection.execute(statement, values)
 
 
+def test_another_bus_secret_than_the_stores(site: Site) -> None:
+    change(site, "UPDATE bus_secret SET mark = 'k1.another'")
+    assert "keys.bus: A setting is wrong: keys.bus: the store's subject keys were made under another" in told(
+        found(site)
+    )
+    change(site, "UPDATE bus_secret SET whole = 0")
+    assert "`exchange keys rotate bus` goes on with it" in told(found(site))
+    change(site, "DELETE FROM bus_secret")
+    assert "store.url: the store does not know its bus secret yet -> run `exchange policy apply`" in told(found(site))
+    site.apply()
+    assert not found(site)
+
+
 # --- contents ---------------------------------------------------------------------------------------------------------
 
 

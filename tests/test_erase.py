@@ -26,6 +26,7 @@ from exchange.topics.sqlite import SqliteBroker
 from tests.support.bus import KEYS, NOW, Bus, Running, clock, sqlite_url, until
 from tests.support.contracts import CITIZEN, contract, field
 from tests.support.site import Site
+from tests.support.writes import Died, Dying
 
 OTHER = "11010119000101009X"
 PERSON = contract(field("name", "string"), field("revision", ["null", "long"], default=None))
@@ -181,35 +182,6 @@ def test_a_subject_of_whom_nothing_is_known(bus: Bus) -> None:
 
 
 # --- whatever breaks --------------------------------------------------------------------------------------------------
-
-
-class Died(BaseException):
-    """As if the process had been killed."""
-
-
-class Dying:
-    """Passes every call on to a part, and dies at the n-th of those that write: before it, or just behind it."""
-
-    def __init__(self, part: Any, count: list[int], at: int, behind: bool) -> None:
-        self._part, self._count, self._at, self._behind = part, count, at, behind
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._part, name)
-        if name == "publisher":
-            return lambda: Dying(found(), self._count, self._at, self._behind)
-        if name not in ("publish", "erase", "drop_rejects"):
-            return found
-
-        def counted(*arguments: Any) -> Any:
-            self._count[0] += 1
-            if self._count[0] == self._at and not self._behind:
-                raise Died
-            answer = found(*arguments)
-            if self._count[0] == self._at:
-                raise Died
-            return answer
-
-        return counted
 
 
 @pytest.mark.parametrize("behind", [False, True], ids=["failed", "done but not heard"])

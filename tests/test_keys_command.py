@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import stat
+import time
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +15,18 @@ import httpx2
 import pytest
 from typer.testing import CliRunner, Result
 
-from exchange.cli import audit, keys
+from exchange import erasure
+from exchange.cli import audit, bus_secret, keys, rotation
 from exchange.cli.administration import note
+from exchange.clock import system_clock
 from exchange.errors import AuditBroken, AuditUnavailable, Conflict, SettingWrong
+from exchange.publish.cursor import CursorFile
+from exchange.records import ERASURES_TOPIC, Erasure
 from exchange.settings import Settings
+from exchange.standing import StandingName
 from exchange.subjects import parse
-from exchange.wiring import audit_keys, public_keys, signer
+from exchange.wiring import audit_keys, key_maker, open_broker, open_store, public_keys, signer
+from tests.support.drill import BACKINGS, Drill, places
 from tests.support.site import CITIZEN, Site, bearer, gateway_process
 
 
@@ -185,7 +194,7 @@ def test_a_rotation_that_broke_off_is_in_no_ones_way(site: Site, monkeypatch: py
         raise OSError(28, "No space left on device")
 
     before = site.config.read_bytes()
-    monkeypatch.setattr(keys, "replace", full)
+    monkeypatch.setattr(rotation, "replace", full)
     assert isinstance(run(site, "rotate", "signing").exception, SettingWrong)
     assert site.config.read_bytes() == before
     monkeypatch.undo()
@@ -265,3 +274,164 @@ def test_the_list_shows_ids_places_and_days_but_no_secret(site: Site) -> None:
         assert secret.strip() not in plain
         os.utime(file, (0, 0))
     assert {one["since"] for one in json.loads(run(site, "list", "--json").stdout)["keys"]} == {"1970-01-01"}
+
+
+# --- the bus secret ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=BACKINGS)
+def town(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Drill]:
+    for room in (keys, audit):
+        monkeypatch.setattr(room, "load", Settings.load)
+    folder = tmp_path / "town"
+    folder.mkdir()
+    with Drill(folder, places(request)) as town:
+        yield town
+
+
+def bus_rotated(config: Path, *more: str) -> Result:
+    return CliRunner().invoke(keys.app, ["rotate", "bus", "--json", *more, "-c", str(config)])
+
+
+def test_a_town_gets_another_bus_secret(town: Drill) -> None:
+    """A drill: what was shown is shown, who has the old secret is told nothing, and the audit log goes on."""
+    other = "11010119000101009X"
+    town.begin()
+    town.push("before")
+    town.push("another", other)
+    town.shows("before")
+    town.shows("another", other)
+    _, receipt, body = town.name()
+    refused = bus_rotated(town.config).exception
+    assert isinstance(refused, Conflict), "it runs"
+    assert "stop everything" in str(refused)
+    town.end()
+    former, old = town.config.read_text("utf-8"), key_maker(town.settings)
+    assert json.loads(bus_rotated(town.config, "--dry-run").stdout)["records"]["civil.person.v1"] == 2
+    assert town.config.read_text("utf-8") == former
+    done = bus_rotated(town.config)
+    assert done.exit_code == 0, (done.output, done.exception)
+    told = json.loads(done.stdout)
+    assert (told["old"], told["new"], told["made"]) == ("k1", "k2", "file:keys/bus-2.key")
+    assert told["records"]["civil.person.v1"] == 2
+    secret = town.folder / "keys" / "bus-2.key"
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert not (town.folder / "data" / "rekeying").exists()
+    new = key_maker(Settings.load(town.config))
+    assert new.mark != old.mark
+    town.begin()
+    town.shows("before")
+    town.shows("another", other)
+    assert town.holds(receipt, body)
+    town.push("after")
+    town.shows("after")
+    town.end()
+    with closing(open_broker(town.settings)) as broker:
+        assert all((each.key or b"").startswith(b"k2.") for each in broker.read("civil.person.v1"))
+    town.config.write_text(former, "utf-8")
+    with closing(open_store(Settings.load(town.config), system_clock)) as store, pytest.raises(SettingWrong):
+        store.check_keyed(old.mark)
+    assert isinstance(bus_rotated(town.config).exception, SettingWrong)
+
+
+@pytest.mark.slow
+def test_a_gateway_with_another_bus_secret_shows_nothing_and_says_why(site: Site) -> None:
+    """Under another secret nobody would be found: that is no answer."""
+    with gateway_process(site) as gateway:
+        headers = {**bearer(site, gateway.url, "tax-desk"), "Exchange-Purpose": "tax-assessment"}
+        with closing(open_store(site.settings(), system_clock)) as store:
+            store.begin_keying("k2.another")
+
+        def status() -> int:
+            asked = f"{gateway.url}/v1/citizens/view"
+            return httpx2.post(asked, json={"id": CITIZEN}, headers=headers, timeout=30).status_code
+
+        deadline = time.monotonic() + 30
+        while status() != 503:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert httpx2.get(f"{gateway.url}/readyz").status_code == 503
+    assert "rotate bus" in gateway.log.read_text("utf-8")
+
+
+def listed_kid(site: Site) -> str:
+    told = json.loads(run(site, "list", "--json").stdout)["keys"]
+    return str(next(each["kid"] for each in told if each["setting"] == "keys.bus"))
+
+
+def test_a_bus_rotation_that_was_killed_before_the_settings_were_written(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(rotation, "replace", killed)
+    with pytest.raises(Killed):
+        bus_rotated(site.config)
+    monkeypatch.undo()
+    monkeypatch.setattr(keys, "load", Settings.load)
+    assert listed_kid(site) == "k1"
+    with closing(open_store(site.settings(), system_clock)) as store:
+        with pytest.raises(SettingWrong):
+            store.check_keyed(key_maker(site.settings()).mark)
+        with pytest.raises(SettingWrong):
+            site.apply()
+    told = json.loads(bus_rotated(site.config).stdout)
+    assert (told["new"], told["made"]) == ("k2", "file:keys/bus-2.key"), "the same secret, not one more"
+    assert listed_kid(site) == "k2"
+    site.apply()
+
+
+def test_a_bus_rotation_that_was_killed_after_the_settings_were_written(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(bus_secret.shutil, "rmtree", lambda folder, **more: None if more else killed())
+    with pytest.raises(Killed):
+        bus_rotated(site.config)
+    monkeypatch.undo()
+    monkeypatch.setattr(keys, "load", Settings.load)
+    assert listed_kid(site) == "k2"
+    assert json.loads(bus_rotated(site.config).stdout)["new"] == "k2"
+    assert listed_kid(site) == "k2"
+    assert json.loads(bus_rotated(site.config).stdout)["new"] == "k3", "and then the next"
+
+
+def test_a_bus_secret_is_not_changed_while_something_is_open(site: Site) -> None:
+    before = files(site)
+    holder = StandingName(site.folder / "data", "materialise")
+    assert isinstance(bus_rotated(site.config).exception, Conflict)
+    holder.close()
+    cursors = site.folder / "data" / "cursors"
+    cursors.mkdir()
+    with closing(CursorFile(cursors / "civil.persons.db")):
+        refused = bus_rotated(site.config).exception
+        assert isinstance(refused, Conflict)
+        assert "civil.persons" in str(refused)
+    with closing(open_broker(site.settings())) as broker:
+        broker.ensure(erasure.topic())
+        order = Erasure(key_maker(site.settings()).mark, "a/1", system_clock())
+        with closing(broker.publisher()) as publisher:
+            publisher.publish(ERASURES_TOPIC, [order.message()])
+    refused = bus_rotated(site.config).exception
+    assert isinstance(refused, Conflict)
+    assert "erase resume" in str(refused)
+    assert files(site) == before
+
+
+def test_a_bus_secret_in_the_environment_is_not_changed_there(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUS", (site.folder / "keys" / "bus.key").read_text("ascii"))
+    site.config.write_text(site.config.read_text("utf-8") + '\n[keys]\nbus = "env:BUS"\n', "utf-8")
+    before = files(site)
+    refused = bus_rotated(site.config).exception
+    assert isinstance(refused, SettingWrong)
+    assert "keys.bus" in str(refused)
+    assert files(site) == before

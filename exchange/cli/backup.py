@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict
 from importlib import metadata
@@ -26,7 +27,6 @@ from exchange.settings import Settings
 from exchange.standing import held
 from exchange.store.database import Lineage, is_sqlite, sqlite_path
 from exchange.store.tables import LINEAGE as STORE
-from exchange.subjects import Subject
 from exchange.wiring import audit_url, key_maker, open_broker, open_store, public_keys, store_url
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
@@ -43,7 +43,7 @@ def create_(folder: Folder, config: Config = CONFIG, json: Json = False) -> None
     """
     settings = load(config)
     note(settings, "backup create")  # who takes all records with him is known before he has them
-    backup = create(folder, _databases(settings), _facts(settings), system_clock())
+    backup = create(folder, databases_of(settings), _facts(settings), system_clock())
     if json:
         print_json(_document(backup))
     else:
@@ -84,21 +84,21 @@ def restore(
     backup = read(folder)
     if found := problems(backup):
         raise BadRequest("\n".join(found))
-    wanted = _wanted(_databases(settings), backup, only)
-    if backup.facts.get("bus") != _bus(settings):
+    wanted = _wanted(databases_of(settings), backup, only)
+    if backup.facts.get("bus") != key_maker(settings).mark:
         raise SettingWrong("keys.bus: the backup was made under another bus secret or key id; put that one back first")
-    databases = [database for database, _ in wanted.values()]
-    _nothing_runs(settings, databases)
-    occupied = [what for each in databases if (what := each.occupied()) is not None]
+    targets = [database for database, _ in wanted.values()]
+    nothing_runs(settings, targets)
+    occupied = [what for each in targets if (what := each.occupied()) is not None]
     if occupied and not replace:
         raise Conflict(f"{', '.join(occupied)}: something stands there; with --replace it is moved aside")
     orders = _orders(settings)  # those of now: the backup's list may be older
     mark = f"before-{system_clock():%Y%m%dT%H%M%SZ}"
-    moved = [aside for each in databases if (aside := each.move_aside(mark)) is not None]
+    moved = [aside for each in targets if (aside := each.move_aside(mark)) is not None]
     for database, file in wanted.values():
         database.put_back(file)
     if "topics" in wanted:
-        moved += _cursors_aside(settings, mark)
+        moved += cursors_aside(settings, mark)
     told = _settled(settings, backup, list(wanted), orders)
     if json:
         print_json({"restored": list(wanted), "moved": moved, **told})
@@ -116,7 +116,7 @@ def restore(
 # --- what is saved ----------------------------------------------------------------------------------------------------
 
 
-def _databases(settings: Settings) -> dict[str, Database]:
+def databases_of(settings: Settings) -> dict[str, Database]:
     """What there is to save, in the order in which it is saved. The audit log may be in the store's database."""
     store, audit = store_url(settings), audit_url(settings)
     found: dict[str, Database] = {"store": _database(store, settings.store.options)}
@@ -142,13 +142,8 @@ def _facts(settings: Settings) -> dict[str, Any]:
         "version": metadata.version("exchange-bus"),
         "city": settings.city,
         "broker": settings.broker.url.partition(":")[0],
-        "bus": _bus(settings),
+        "bus": key_maker(settings).mark,
     }
-
-
-def _bus(settings: Settings) -> str:
-    """Tells one bus secret from another, and nothing else of it: the key of a subject that does not exist."""
-    return key_maker(settings).subject(Subject("backup", "check"))
 
 
 # --- putting back -----------------------------------------------------------------------------------------------------
@@ -169,15 +164,17 @@ def _wanted(databases: dict[str, Database], backup: Backup, only: list[str] | No
     return wanted
 
 
-def _nothing_runs(settings: Settings, databases: list[Database]) -> None:
-    if names := held(settings.path(settings.data)):
+def nothing_runs(settings: Settings, among: Iterable[Database]) -> None:
+    """Raise Conflict if a part of this machine runs, or any is connected to one of these databases."""
+    data = settings.path(settings.data)
+    if names := [*held(data), *held(data / "cursors", "*.lock")]:
         raise Conflict(f"stop everything first: {', '.join(names)} still runs")
-    for database in databases:
+    for database in among:
         if isinstance(database, PostgresDatabase) and (others := database.others()):
             raise Conflict(f"stop everything first: {others} connections of Exchange's processes to the database")
 
 
-def _cursors_aside(settings: Settings, mark: str) -> list[str]:
+def cursors_aside(settings: Settings, mark: str) -> list[str]:
     """Cursor files know of what the older topics do not say; connectors make new ones from what these say."""
     folder = settings.path(settings.data) / "cursors"
     if not folder.exists():

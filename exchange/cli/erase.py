@@ -101,6 +101,7 @@ def list_(config: Config = CONFIG, json: Json = False) -> None:
 def _parts(settings: Settings) -> Iterator[tuple[Eraser, Broker]]:
     with closing(open_store(settings, system_clock)) as store, closing(open_broker(settings)) as broker:
         store.check()
+        store.check_keyed(key_maker(settings).mark)  # under another secret nobody would be found
         yield made(settings, store, broker), broker
 
 

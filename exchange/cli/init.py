@@ -15,6 +15,7 @@ import typer
 from exchange.audit.keys import Signer
 from exchange.cli.options import CONFIG, Config, say
 from exchange.errors import SettingWrong
+from exchange.files import synced
 from exchange.settings import Settings, read_table
 from exchange.wiring import client_secret
 
@@ -112,6 +113,7 @@ def write_private(file: Path, content: bytes) -> None:
         handle.write(content)
         handle.flush()
         os.fsync(handle.fileno())
+    synced(file.parent)
 
 
 def _clients(settings: Settings) -> list[Path]:

@@ -56,10 +56,12 @@ def materialise(config: Config = CONFIG) -> None:
 def _run(settings: Settings, broker: Broker) -> None:
     store = open_store(settings, system_clock)
     store.check()
+    keys = key_maker(settings)
+    store.check_keyed(keys.mark)
     materialiser = Materialiser(
         broker,
         store,
-        Effects(StoreRegistry(store.engine), key_maker(settings), system_clock),
+        Effects(StoreRegistry(store.engine), keys, system_clock),
         lambda: topics_to_read(store),
         group=settings.materialise.group,
         owner=process_name("materialise"),

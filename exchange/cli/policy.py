@@ -23,7 +23,7 @@ from exchange.records import CHECKPOINTS_TOPIC
 from exchange.registry import StoreRegistry
 from exchange.settings import Settings
 from exchange.topics import TopicSpec
-from exchange.wiring import open_broker, open_store
+from exchange.wiring import key_maker, open_broker, open_store
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
@@ -138,6 +138,7 @@ def apply_policies(settings: Settings, edit: ClientsEdit | None = None) -> dict[
     broker = open_broker(settings)
     try:
         store.migrate()
+        store.adopt(key_maker(settings).mark)
         registry = StoreRegistry(store.engine)
         registry.check({contract.registry_subject: contract.schema_text for contract in served})
         new = [

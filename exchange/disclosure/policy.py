@@ -31,17 +31,22 @@ class PolicyWatch:
     alarms, and the newest that is whole is in force. For who begins it may have been whole once and have taken a right
     away: nothing is decided until a newer one is whole. One that is whole and that this program cannot read may take a
     right away too: what was in force before it is decided on for the patience, and no longer.
+
+    `mark` is that of the bus secret (`KeyMaker.mark`). In a store that is keyed by another one nobody would be found:
+    nothing is decided there.
     """
 
     def __init__(
         self,
         reader: FacetReader,
+        mark: str | None = None,
         *,
         interval_s: float = INTERVAL_S,
         patience_s: float = PATIENCE_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reader = reader
+        self._mark = mark
         self._interval = interval_s
         self._patience = patience_s
         self._monotonic = monotonic
@@ -75,6 +80,7 @@ class PolicyWatch:
     async def look(self) -> None:
         """Look once. Raises StoreUnavailable, PolicyUnavailable; what was in force stays until it is too old."""
         asked = self._monotonic()
+        await self._check_keyed()
         damaged = 0
         for version in await self._reader.recent_bundles():
             if self._decider is not None and self._decider.bundle.version == version:
@@ -94,6 +100,11 @@ class PolicyWatch:
                 raise PolicyUnavailable("no recent bundle in the store has the bytes of its version")
         POLICY_DAMAGED.set(damaged)
         self._confirmed = asked
+
+    async def _check_keyed(self) -> None:
+        keyed = None if self._mark is None else await self._reader.keyed()
+        if keyed is not None and (refusal := keyed.refusal(str(self._mark))) is not None:
+            raise PolicyUnavailable(refusal)
 
     async def _whole(self, version: str) -> bytes | None:
         """A bundle's bytes; None if they are missing or not those of the version."""

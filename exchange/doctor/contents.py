@@ -24,6 +24,7 @@ from exchange.store import Store
 from exchange.store.database import reading
 from exchange.store.tables import positions
 from exchange.topics import Broker, TopicState
+from exchange.wiring import key_maker
 
 WATCH_SECONDS = 2.0  # a position that moves meanwhile has a reader
 CHECKPOINT_AGE = timedelta(minutes=10)
@@ -84,6 +85,17 @@ def look_at_schemas(means: Means) -> Iterator[Said]:
                     "run `exchange policy apply`",
                 )
     yield f"{len(served)} contracts with a topic, {len(catalogue.contracts) - len(served)} withheld"
+
+
+def look_at_bus_secret(means: Means) -> Iterator[Said]:
+    """The facets are keyed by the bus secret of the settings."""
+    with means.store() as store:
+        keyed = store.keyed()
+        store.check_keyed(key_maker(means.settings).mark)
+    if keyed is None:
+        yield Finding("the store does not know its bus secret yet", "store.url", "run `exchange policy apply`")
+    else:
+        yield "the store's subject keys were made under this bus secret"
 
 
 def look_at_topics(means: Means) -> Iterator[Said]:
@@ -246,6 +258,7 @@ def _time_of(entry: bytes) -> datetime:
 CONTENTS = (
     Check("policies", "policies", look_at_policies, ("migrations of the store",)),
     Check("schemas", "schemas", look_at_schemas, ("migrations of the store",)),
+    Check("bus secret", "keys.bus", look_at_bus_secret, ("keys", "migrations of the store")),
     Check("topics", "broker.url", look_at_topics, ("broker",)),
     Check("positions", "broker.url", look_at_positions, ("broker", "migrations of the store")),
     Check("watermarks", "store.url", look_at_watermarks, ("migrations of the store",)),

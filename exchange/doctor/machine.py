@@ -68,7 +68,7 @@ def look_at_keys(means: Means) -> Iterator[Said]:
             yield Finding(
                 f"it is {days} days old, more than {KEY_DAYS}",
                 name,
-                "add a new one and keep the old among the former ones (docs/reference/settings.md, [keys])",
+                f"`exchange keys rotate {name.removeprefix('keys.')}` puts a new one in its place (docs/keys.md)",
             )
 
 

@@ -9,6 +9,7 @@ In reading order:
     positions         take-over, and compare-and-set of a position
     order             which of two facets stands
     facets            fold records into what stands, write the winners
+    keyed             under which bus secret the facets' keys were made
     watermarks        those that wait for positions, and those that stand
     rejects           one row for each record that was set aside
     bundles           policy bundles, and which of them is in force
@@ -30,6 +31,7 @@ from typing import Any
 
 from exchange.store.batches import Applied, Batch, Position
 from exchange.store.database import is_sqlite, postgres_parameters, sqlite_path
+from exchange.store.keyed import Keyed
 from exchange.store.proofs import UsedProofs
 from exchange.store.push import Claim, ClaimState, PushLedger
 from exchange.store.reading import LIST_LIMIT, FacetReader, Place, Told
@@ -46,6 +48,7 @@ __all__ = [
     "Claim",
     "ClaimState",
     "FacetReader",
+    "Keyed",
     "Place",
     "Position",
     "PushLedger",

@@ -113,6 +113,11 @@ def advance(connection: sa.Connection, batch: Batch) -> bool:
 
 
 def next_offsets(connection: sa.Connection, topics: Iterable[str]) -> Mapping[tuple[str, int], int]:
-    """The offset to read next of every partition of these topics."""
-    found = sa.select(positions).where(positions.c.topic.in_(topics))
+    """The offset to read next of every partition of these topics of which something was read."""
+    found = sa.select(positions).where(positions.c.topic.in_(topics), positions.c.next > 0)
     return {(row.topic, row.partition): row.next for row in connection.execute(found)}
+
+
+def topics(connection: sa.Connection) -> set[str]:
+    """The topics of which a partition was ever taken."""
+    return set(connection.scalars(sa.select(positions.c.topic).distinct()))

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from exchange.records import Facet, micros
+from exchange.store.keyed import Keyed
 
 LIST_LIMIT = 201  # facets of one contract at once: a view shows 200 and must know whether there are more
 
@@ -61,6 +62,10 @@ class FacetReader(Protocol):
 
     async def bundle(self, version: str) -> bytes:
         """The bytes of a bundle. Raises NotFound."""
+        ...
+
+    async def keyed(self) -> Keyed | None:
+        """The bus secret that the facets are keyed by; None if nobody has said it yet."""
         ...
 
     async def close(self) -> None:

@@ -19,6 +19,7 @@ from exchange.errors import NotFound
 from exchange.records import Facet, moment
 from exchange.store import statements
 from exchange.store.database import meaning
+from exchange.store.keyed import Keyed
 from exchange.store.prepared import Prepared, numbers, texts
 from exchange.store.reading import LIST_LIMIT, Place, Told, start
 
@@ -99,6 +100,12 @@ class PostgresFacetReader:
         for (body,) in await self._read(statements.POSTGRES_BUNDLE, (version,)):
             return bytes(body)
         raise NotFound("no such policy bundle")
+
+    async def keyed(self) -> Keyed | None:
+        """See FacetReader."""
+        for mark, whole in await self._read(statements.KEYED):
+            return Keyed(str(mark), bool(whole))
+        return None
 
     async def close(self) -> None:
         """See FacetReader."""

@@ -17,6 +17,7 @@ from exchange.records import Facet, moment
 from exchange.store import statements
 from exchange.store.database import connect_sqlite, meaning
 from exchange.store.facets import from_row
+from exchange.store.keyed import Keyed
 from exchange.store.reading import LIST_LIMIT, Place, Told, in_order, start
 
 if TYPE_CHECKING:
@@ -68,6 +69,12 @@ class SqliteFacetReader:
         for (body,) in self._read(statements.SQLITE_BUNDLE, (version,)):
             return bytes(body)
         raise NotFound("no such policy bundle")
+
+    async def keyed(self) -> Keyed | None:
+        """See FacetReader."""
+        for mark, whole in self._read(statements.KEYED, ()):
+            return Keyed(str(mark), bool(whole))
+        return None
 
     async def close(self) -> None:
         """See FacetReader."""

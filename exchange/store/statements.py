@@ -108,6 +108,9 @@ RECENT_BUNDLES = "SELECT version FROM bundle_applications ORDER BY sequence DESC
 SQLITE_BUNDLE = "SELECT body FROM bundles WHERE version = ?"
 POSTGRES_BUNDLE = "SELECT body FROM bundles WHERE version = %b"
 
+# The secret that the facets are keyed by.
+KEYED = "SELECT mark, whole FROM bus_secret"
+
 # Mark proofs of possession as used; those that were not used before come back.
 SQLITE_USE_PROOFS = """
     INSERT INTO used_proofs (proof, until) SELECT value ->> 0, value ->> 1 FROM json_each(?) WHERE true

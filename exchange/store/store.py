@@ -8,9 +8,11 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from exchange.clock import Clock
-from exchange.store import bundles, database, erasing, facets, positions, push, rejects, tables, watermarks
+from exchange.errors import SettingWrong
+from exchange.store import bundles, database, erasing, facets, keyed, positions, push, rejects, tables, watermarks
 from exchange.store.batches import Applied, Batch, Position
 from exchange.store.database import reading, writing
+from exchange.store.keyed import Keyed
 from exchange.store.reading import Told
 from exchange.store.rejects import SetAside
 
@@ -38,6 +40,35 @@ class Store:
     def check(self) -> None:
         """Raise SchemaOutdated unless the tables are those of this version."""
         database.check(self.engine, tables.LINEAGE)
+
+    # -- the bus secret --
+
+    def adopt(self, mark: str) -> None:
+        """Take the secret of this mark for that of the facets, if nobody has said another. Raises SettingWrong."""
+        with writing(self.engine) as connection:
+            keyed.adopt(connection, mark)
+        self.check_keyed(mark)
+
+    def keyed(self) -> Keyed | None:
+        """The bus secret that the facets are keyed by; None if nobody has said it yet."""
+        with reading(self.engine) as connection:
+            return keyed.found(connection)
+
+    def check_keyed(self, mark: str) -> None:
+        """Raise SettingWrong unless the facets are keyed by the secret of this mark."""
+        found = self.keyed()
+        if found is not None and (refusal := found.refusal(mark)) is not None:
+            raise SettingWrong(refusal)
+
+    def begin_keying(self, mark: str) -> None:
+        """From now on nobody may work with this store, until `finish_keying`."""
+        with writing(self.engine) as connection:
+            keyed.begin(connection, mark)
+
+    def finish_keying(self, cuts: Mapping[tuple[str, int], int]) -> None:
+        """Empty the facets; these (topic, partition) are read from these offsets on, and the new secret holds."""
+        with writing(self.engine) as connection:
+            keyed.finish(connection, cuts)
 
     # -- materialise --
 
@@ -137,8 +168,13 @@ class Store:
         with writing(self.engine) as connection:
             return erasing.drop_rejects(connection, ids)
 
+    def topics_read(self) -> set[str]:
+        """The topics of which a partition was ever taken."""
+        with reading(self.engine) as connection:
+            return positions.topics(connection)
+
     def positions(self, topics: Iterable[str]) -> Mapping[tuple[str, int], int]:
-        """The offset to read next of every partition of these topics that was ever taken."""
+        """The offset to read next of every partition of these topics of which something was read."""
         with reading(self.engine) as connection:
             return positions.next_offsets(connection, topics)
 

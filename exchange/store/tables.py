@@ -73,6 +73,16 @@ facets = sa.Table(
     postgresql_partition_by="HASH (subject_key)",
 )
 
+# What tells the secret that `subject_key` and `record_key` were made under from others, and whether all of them were:
+# while another takes its place they were not. One row.
+bus_secret = sa.Table(
+    "bus_secret",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("mark", sa.Text, nullable=False),
+    sa.Column("whole", sa.Boolean, nullable=False),
+)
+
 # Until when each source has told everything about a contract.
 watermarks = sa.Table(
     "watermarks",

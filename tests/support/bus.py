@@ -67,6 +67,7 @@ class Bus:
         epoch: int = 1,
         delete: bool = False,
         version: int | None = None,
+        keys: KeyMaker = KEYS,
     ) -> Message:
         """A record, or the deletion of the one under its key."""
         said = self.contracts[contract]
@@ -74,7 +75,7 @@ class Bus:
         envelope = Envelope(
             Origin(source or f"{said.department}/test", epoch, sequence), said.topic, NOW, version or record.version
         )
-        key = KEYS.message_key(record.subject, said.name, record.record_key)
+        key = keys.message_key(record.subject, said.name, record.record_key)
         datum = None if delete else frame(self.ids[contract], said.encode(record))
         return Message(key, datum, envelope.headers())
 
@@ -106,11 +107,12 @@ class Bus:
         owner: str = "test",
         store: Store | None = None,
         broker: Broker | None = None,
+        keys: KeyMaker = KEYS,
     ) -> Materialiser:
         return Materialiser(
             broker or self.broker,
             store or self.store,
-            Effects(registry or self.registry, KEYS, clock),
+            Effects(registry or self.registry, keys, clock),
             lambda: self.topics,
             group="test",
             owner=owner,

@@ -18,7 +18,7 @@ from exchange.decisions import load_bundle
 from exchange.disclosure import Disclosure, PolicyWatch, View, ViewRequest
 from exchange.errors import StoreUnavailable
 from exchange.records import Facet, Origin, Watermark
-from exchange.store import Batch, FacetReader, Told
+from exchange.store import Batch, FacetReader, Keyed, Told
 from exchange.subjects import KeyMaker, Subject
 from tests.support.audit import fresh_store, new_log, sqlite_url
 from tests.support.policies import CITY, ZONE, agreement, write
@@ -68,6 +68,10 @@ class Reader:
     async def bundle(self, version: str) -> bytes:
         self._check()
         return await self._inner.bundle(version)
+
+    async def keyed(self) -> Keyed | None:
+        self._check()
+        return await self._inner.keyed()
 
     async def close(self) -> None:
         await self._inner.close()
