@@ -12,7 +12,7 @@ export UV_PYTHON_DOWNLOADS := never
 # Compiled once, when they are installed: a process that may not write beside its libraries would compile them at each start.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: demo test test-services lint format bench volume rig rig-changed rig-drain rig-syscalls rig-powercut services-start services-stop wheelhouse sbom clean
+.PHONY: demo test test-services lint format bench volume rig rig-changed rig-drain rig-syscalls rig-powercut services-start services-stop docs docs-serve wheelhouse sbom clean
 
 demo: .venv/.locked  ## a city on this machine: publish, materialise, disclose, verify (ARGS=--once, ARGS=--json)
 	@$(RUN)exchange demo $(ARGS)
@@ -62,6 +62,12 @@ services-start: .venv/.locked  ## Apache Kafka and PostgreSQL on loopback, for t
 services-stop: .venv/.locked
 	@$(RUN)python deploy/local/services.py stop
 
+docs: .venv/.locked  ## docs/ as a site in dist/site, to be served or opened as files; a link that leads nowhere ends it
+	@$(RUN)python -m zensical build --strict
+
+docs-serve: .venv/.locked  ## the same on loopback, built again whenever a page changes (ARGS="-a 127.0.0.1:8001")
+	@$(RUN)python -m zensical serve $(ARGS)
+
 wheelhouse: $(UV)  ## all wheels of this platform in OUT, to install without a network (docs/installing.md)
 	rm -rf $(OUT)/wheelhouse && mkdir -p $(OUT)/wheelhouse
 	$(UV) export --quiet --locked --no-dev --no-emit-project --no-annotate -o $(OUT)/wheelhouse/requirements.txt
@@ -74,7 +80,7 @@ sbom: $(UV)  ## what is shipped, with versions and hashes, as CycloneDX in OUT
 	$(UV) export --quiet --locked --no-dev --format cyclonedx1.5 -o $(OUT)/exchange.cdx.json
 
 clean:
-	rm -rf .venv .uv .services dist tests/clients/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .uv .services .cache dist tests/clients/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/.locked: uv.lock pyproject.toml $(UV)
 	$(UV) sync --quiet --locked --python $(PYTHON)
