@@ -12,7 +12,7 @@ export UV_PYTHON_DOWNLOADS := never
 # Compiled once, when they are installed: a process that may not write beside its libraries would compile them at each start.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: demo test test-services lint format bench volume rig rig-changed rig-drain rig-syscalls rig-powercut services-start services-stop docs docs-serve wheelhouse sbom clean
+.PHONY: demo test test-services lint format bench volume rig rig-changed rig-drain rig-syscalls rig-powercut services-start services-stop reference docs docs-serve wheelhouse sbom clean
 
 demo: .venv/.locked  ## a city on this machine: publish, materialise, disclose, verify (ARGS=--once, ARGS=--json)
 	@$(RUN)exchange demo $(ARGS)
@@ -61,6 +61,9 @@ services-start: .venv/.locked  ## Apache Kafka and PostgreSQL on loopback, for t
 
 services-stop: .venv/.locked
 	@$(RUN)python deploy/local/services.py stop
+
+reference: .venv/.locked  ## the pages of docs/ that are made from the code
+	@$(RUN)python -m handbook
 
 docs: .venv/.locked  ## docs/ as a site in dist/site, to be served or opened as files; a link that leads nowhere ends it
 	@$(RUN)python -m zensical build --strict

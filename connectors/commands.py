@@ -1,4 +1,4 @@
-"""`exchange connector`: look at a source, publish it, see what became of its rows."""
+"""`exchange connector`: look at a source, publish it, see what became of its rows. docs/connectors.md has more."""
 
 from __future__ import annotations
 

@@ -41,12 +41,14 @@ class Subject:
 class Scheme:
     """How the identifiers of one kind of subject are checked.
 
-    `check` takes ASCII digits and capitals and answers why they are no identifier of this scheme, or None.
+    `check` takes ASCII digits and capitals and answers why they are no identifier of this scheme, or None. `says` is
+    what people call the identifier.
     """
 
     name: str
     kind: Kind
     check: Callable[[str], str | None]
+    says: str
 
 
 def parse(scheme: str, text: str) -> Subject:
@@ -178,8 +180,8 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
     {
         scheme.name: scheme
         for scheme in (
-            Scheme("cn.ric", "citizen", _citizen),  # resident identity card number, GB 11643
-            Scheme("cn.uscc", "enterprise", _enterprise),  # unified social credit code, GB 32100
+            Scheme("cn.ric", "citizen", _citizen, "resident identity card number (公民身份号码), GB 11643"),
+            Scheme("cn.uscc", "enterprise", _enterprise, "unified social credit code (统一社会信用代码), GB 32100"),
         )
     }
 )

@@ -19,6 +19,9 @@ the token is bound to a key. Identifiers of people and enterprises stand in bodi
 problems (RFC 9457) and never repeat what was sent.
 """
 
+# The scope that a route needs (OpenAPI 3.1 lets any scheme name some). The catalogue is for every listed client.
+SCOPES = {"disclose": "view", "publish": "publish", "registry": "registry"}
+
 
 def document(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document of this application, built once."""
@@ -37,6 +40,11 @@ def document(app: FastAPI) -> dict[str, Any]:
                 "scheme": "dpop",
                 "description": "With a proof (RFC 9449)",
             },
+            "basic": {
+                "type": "http",
+                "scheme": "basic",
+                "description": "Client id and secret, for the token that they are exchanged for; at the registry only",
+            },
         }
         found["security"] = [{"token": []}, {"bound": []}]
         found["paths"] = dict(sorted({**found["paths"], **describing_views.operations()}.items()))
@@ -52,5 +60,9 @@ def _tidy(operation: dict[str, Any]) -> None:
     unused = operation["responses"].get("422", {}).get("content", {}).get("application/json", {}).get("schema", {})
     if unused.get("$ref", "").endswith("/HTTPValidationError"):
         del operation["responses"]["422"]
-    if not {"operation", "built-in issuer", "documentation"}.isdisjoint(operation.get("tags", ())):
+    tags = operation.get("tags", ())
+    if not {"operation", "built-in issuer", "documentation"}.isdisjoint(tags):
         operation["security"] = []
+    for tag in SCOPES.keys() & tags:
+        schemes = ("token", "bound", "basic") if tag == "registry" else ("token", "bound")
+        operation["security"] = [{scheme: [SCOPES[tag]]} for scheme in schemes]

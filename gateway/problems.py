@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problems: one table from exception class to answer.
 
 The title is the first line of the class's docstring; the detail is what was written where the error was raised, which
-never holds a value that was sent. What only an operator can mend has no detail. `docs/errors/<slug>.md` explains each.
+never holds a value that was sent. What only an operator can mend has no detail. gateway.explanations has the rest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
 """The handbook: docs/ as a site, and those of its pages that are made from the code. A tool of the house; not shipped.
 
+settings, commands, metrics, http, contracts, problems   the reference: a module for each page, or for each kind
+pages       all of these; `python -m handbook` (make reference) writes them, a test holds docs/ against them
+writing     Markdown from sentences that stand in the code
 links       what the site does to pages: links that leave docs/, the language of a page
+theme       what the site changes of its theme
 """

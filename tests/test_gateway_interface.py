@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from starlette.routing import Route
 
+from gateway.explanations import EXPLANATIONS
 from gateway.problems import TABLE
 from gateway.routes import describing_views
 from gateway.routes.views import read
@@ -155,6 +156,7 @@ async def test_each_kind_of_problem_has_a_line(city: City) -> None:
         answer = await get(city, problem.type)
         assert answer.status_code == 200
         assert problem.advice in answer.text
+        assert EXPLANATIONS[problem.slug].when in answer.text
     assert (await get(city, f"/errors/{CITIZEN}")).status_code == 404
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from exchange import errors
 from gateway import problems
-from gateway.problems import TABLE, Fault, InsufficientScope, Invalid, MethodNotAllowed, kind, render, title
+from gateway.explanations import EXPLANATIONS
+from gateway.problems import TABLE, Fault, InsufficientScope, Invalid, MethodNotAllowed, kind, render
 from gateway.tokens import TokenRefused
-
-DOCS = Path(__file__).parent.parent / "docs" / "errors"
 
 
 def family(cls: type[Exception]) -> Iterator[type[Exception]]:
@@ -22,16 +20,9 @@ def family(cls: type[Exception]) -> Iterator[type[Exception]]:
         yield from family(child)
 
 
-def test_every_kind_has_a_page_and_every_page_a_kind() -> None:
-    assert {page.stem for page in DOCS.glob("*.md")} - {"README"} == {problem.slug for problem in TABLE.values()}
-
-
-@pytest.mark.parametrize("cls", TABLE, ids=lambda cls: cls.__name__)
-def test_the_page_says_what_the_table_says(cls: type[Exception]) -> None:
-    problem = TABLE[cls]
-    page = (DOCS / f"{problem.slug}.md").read_text("utf-8")
-    assert page.startswith(f"# {title(cls)}\n\n`/errors/{problem.slug}`, status {problem.status}\n")
-    assert problem.advice in page
+def test_every_kind_is_explained_and_nothing_else() -> None:
+    assert set(EXPLANATIONS) == {problem.slug for problem in TABLE.values()}
+    assert all(each.when and each.steps for each in EXPLANATIONS.values())
 
 
 @pytest.mark.parametrize("cls", sorted(set(family(errors.ExchangeError)), key=lambda cls: cls.__name__))

@@ -52,9 +52,9 @@ def build(only: str | None = None) -> typer.Typer:
         help="The bus over which departments share data: publish, materialise, disclose.",
     )
     app.callback()(_nothing)  # a command stays a word of its own where it is the only one
-    installed = _installed()
-    for name in [only] if only is not None and only in installed else installed:
-        commands = installed[name]()
+    known = installed()
+    for name in [only] if only is not None and only in known else known:
+        commands = known[name]()
         registered = commands.registered_commands
         alone = registered[0].callback if len(registered) == 1 and not commands.registered_groups else None
         if alone is not None and not commands.info.help:
@@ -80,7 +80,7 @@ def main() -> None:
         sys.exit(70)  # EX_SOFTWARE
 
 
-def _installed() -> Mapping[str, Callable[[], typer.Typer]]:
+def installed() -> Mapping[str, Callable[[], typer.Typer]]:
     """How each command is loaded, by name: our own, then those of other packages."""
     found: dict[str, Callable[[], typer.Typer]] = {name: partial(_own, module) for name, module in OWN.items()}
     return found | {entry.name: entry.load for entry in sorted(entry_points(group=GROUP), key=lambda one: one.name)}

@@ -1,4 +1,4 @@
-"""`exchange audit`: verify the log, and receipts against it."""
+"""`exchange audit`: verify the log, and receipts against it. docs/audit.md has more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`exchange backup`: save what a city cannot make again, look whether a backup is whole, put it back."""
+"""`exchange backup`: save what a city cannot make again, look whether a backup is whole, put it back.
+
+docs/backup.md has more.
+"""
 
 from __future__ import annotations
 

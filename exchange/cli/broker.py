@@ -1,4 +1,7 @@
-"""`exchange broker`: the topics of a Kafka cluster, and who may do what with them, as the policies in force imply."""
+"""`exchange broker`: the topics of a Kafka cluster, and who may do what with them, as the policies in force imply.
+
+docs/broker.md has more.
+"""
 
 from __future__ import annotations
 

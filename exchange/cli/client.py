@@ -1,4 +1,7 @@
-"""`exchange client`: who may call the gateway. Edits policies/clients.toml and applies it as `policy apply` does."""
+"""`exchange client`: who may call the gateway. Edits policies/clients.toml and applies it as `policy apply` does.
+
+docs/policies.md has more.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`exchange erase`: what was said of a subject until now is gone, everywhere, with proof in the audit log."""
+"""`exchange erase`: what was said of a subject until now is gone, everywhere, with proof in the audit log.
+
+docs/erasure.md has more.
+"""
 
 from __future__ import annotations
 

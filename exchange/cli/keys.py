@@ -1,4 +1,7 @@
-"""`exchange keys`: which secrets there are, how old they are, and a new one in the place of one that is old."""
+"""`exchange keys`: which secrets there are, how old they are, and a new one in the place of one that is old.
+
+docs/keys.md has more.
+"""
 
 from __future__ import annotations
 

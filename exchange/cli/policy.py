@@ -1,4 +1,4 @@
-"""`exchange policy`: apply, test and explain who may see what."""
+"""`exchange policy`: apply, test and explain who may see what. docs/policies.md has more."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Reading the `exchange` property: what the owner promises about a contract, beyond its types.
 
+MEMBERS says what each member is for, here and in docs/reference/contracts.md.
+
     "exchange": {
       "major": 1, "owner": "civil", "title": {"zh-CN": "人口", "en": "Population register"},
       "subject": {"kind": "citizen", "scheme": "cn.ric", "field": "citizen_id"},
@@ -34,9 +36,71 @@ SHARING: tuple[Sharing, ...] = get_args(Sharing)  # from the loosest to the stri
 LANGUAGES = ("zh-CN", "en")
 SEALED_LEVEL = 4
 
-MEMBERS = (
-    "major", "owner", "title", "subject", "record_key", "sharing", "reason", "cycle", "version", "event_time", "fields"
-)  # fmt: skip
+# Member -> whether it is needed, and what it says.
+MEMBERS: Mapping[str, tuple[str, str]] = {
+    "major": (
+        "yes",
+        "The major version, from 1 to 999. Within a major no change breaks those who read; a change that must break"
+        " them is the next major.",
+    ),
+    "owner": ("yes", "The department that owns the dataset: the one in the namespace."),
+    "title": ("yes", "What people read in the catalogue, in `zh-CN` and `en`; more languages may stand beside them."),
+    "subject": ("yes", "Whom a record is about: an object of `kind`, `scheme` and `field`, see below."),
+    "record_key": (
+        "no",
+        "The fields that tell two records about one subject apart (a penalty's number): required, of type string, int"
+        " or long. Left out or empty: one record per subject, and a new one replaces the old.",
+    ),
+    "sharing": ("yes", "The sharing class, see below."),
+    "reason": ("if withheld", "Why it is withheld; no other contract has one."),
+    "cycle": (
+        "no",
+        "How often you promise to have told everything: an ISO 8601 duration such as `PT1H`, `P1D`, `P1W`, `P1M`. A"
+        " value is shown as stale when your connector last told everything longer ago than that. A month counts as 31"
+        " days, a year as 366.",
+    ),
+    "version": (
+        "no",
+        "The field that counts or dates the changes of a record: a required int, long, date or timestamp. Of two"
+        " records the one with the greater version stands, in whatever order they arrive.",
+    ),
+    "event_time": ("no", "The field that says when a record's content became so: a timestamp."),
+    "fields": ("yes", "For each field of the record its terms: an object of `level`, `concept` and `lead`, see below."),
+}
+SUBJECT_MEMBERS: Mapping[str, tuple[str, str]] = {
+    "kind": ("yes", "`citizen` or `enterprise`, as the scheme has it."),
+    "scheme": ("yes", "The scheme of the identifier, see below."),
+    "field": ("yes", "The field that holds the identifier: required, of type string, int or long."),
+}
+FIELD_MEMBERS: Mapping[str, tuple[str, str]] = {
+    "level": ("yes", "Who may see it, see below. What is nested takes its parent's level."),
+    "concept": (
+        "no",
+        "The shared name of the datum, two words with a dot between (`citizen.address`): where contracts of several"
+        " departments use it, their values meet in the view. On contracts with one record per subject only.",
+    ),
+    "lead": (
+        "no",
+        "`true` where this contract leads its concept: its value is shown first. One contract leads a concept.",
+    ),
+}
+SHARING_WORDS: Mapping[Sharing, str] = {
+    "unconditional": "无条件共享: levels 1 and 2 are open to every listed client",
+    "conditional": "有条件共享: an approved agreement is needed",
+    "withheld": "不予共享: an entry in the catalogue with its reason; it has no topic and takes no records",
+}
+LEVELS: Mapping[int, tuple[str, str]] = {
+    1: ("public", "with `unconditional` sharing every listed client; otherwise by agreement"),
+    2: ("internal government use", "the same"),
+    3: (
+        "sensitive personal data",
+        "only by agreement, for a purpose that is registered for this contract as sensitive, and with a case number",
+    ),
+    SEALED_LEVEL: (
+        "never leaves your department",
+        "nobody, you included: it is not published. It is nullable with default null",
+    ),
+}
 _CONCEPT = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 _CYCLE = re.compile(
     r"P(?=.)(?:(?P<years>\d{1,3})Y)?(?:(?P<months>\d{1,3})M)?(?:(?P<weeks>\d{1,4})W)?(?:(?P<days>\d{1,5})D)?"
@@ -129,7 +193,7 @@ class _TermsReader:
     def _subject(self) -> tuple[Kind, str, str]:
         subject = self._given.get("subject")
         nothing: tuple[Kind, str, str] = ("citizen", "", "")
-        if not isinstance(subject, dict) or set(subject) != {"kind", "scheme", "field"}:
+        if not isinstance(subject, dict) or set(subject) != set(SUBJECT_MEMBERS):
             return self._refuse("subject", "an object of kind, scheme and field is needed", nothing)
         kind, scheme, field = subject["kind"], subject["scheme"], subject["field"]
         if not isinstance(scheme, str) or scheme not in SCHEMES:
@@ -208,7 +272,7 @@ class _TermsReader:
         return fields
 
     def _field(self, path: str, given: Any) -> FieldTerms | None:
-        if not isinstance(given, dict) or not set(given) <= {"level", "concept", "lead"}:
+        if not isinstance(given, dict) or not set(given) <= set(FIELD_MEMBERS):
             return self._refuse(path, "an object of level, and concept and lead where it has them, is needed", None)
         level, concept, leads = given.get("level"), given.get("concept"), given.get("lead", False)
         if type(level) is not int or not 1 <= level <= SEALED_LEVEL:

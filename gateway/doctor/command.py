@@ -34,6 +34,7 @@ def doctor(
     """Look at the whole installation, or at one token, and say what is wrong, where, and what to do.
 
     Nothing is changed, and every look takes a bounded time. Exits with 1 if anything is found.
+    docs/doctor.md has more.
     """
     logs.configure("console", "error")  # it says by itself what it finds
     text = None if token is None else _read(token)

@@ -1,4 +1,4 @@
-"""Pages for people: the interface as one page, the OpenAPI document, and one line for each kind of problem.
+"""Pages for people: the interface as one page, the OpenAPI document, and what each kind of problem means.
 
 The page is made on the server and needs nothing from anywhere: no script runs in it, and its one style sheet is named
 by its hash in the content security policy.
@@ -19,6 +19,7 @@ import orjson
 from fastapi import APIRouter, Response
 
 from exchange.errors import NotFound
+from gateway.explanations import EXPLANATIONS
 from gateway.limits import security_headers
 from gateway.problems import TABLE, title
 from gateway.routes.describing import answer, problems
@@ -66,7 +67,7 @@ def router(document: Callable[[], Mapping[str, Any]]) -> APIRouter:
         "/errors/{slug}",
         summary="A kind of problem",
         responses={
-            200: answer("What it means.", "The request's body is too large (413)", "text/plain"),
+            200: answer("What it means, and what to do.", "The request's body is too large (413)", "text/plain"),
             **problems("not-found"),
         },
     )
@@ -75,7 +76,10 @@ def router(document: Callable[[], Mapping[str, Any]]) -> APIRouter:
         if slug not in _BY_SLUG:
             raise NotFound("there is no such kind of problem")
         cls, problem = _BY_SLUG[slug]
-        return Response(f"{title(cls)} ({problem.status})\n\n{problem.advice}\n", media_type="text/plain")
+        told = EXPLANATIONS[slug]
+        steps = "".join(f"- {step}\n" for step in told.steps)
+        text = f"{title(cls)} ({problem.status})\n\n{told.when}\n\n{problem.advice}\n\n{steps}"
+        return Response(text, media_type="text/plain")
 
     return routes
 

@@ -1,27 +1,49 @@
 """Settings: one TOML file (`exchange.toml`), each value also by environment (`EXCHANGE_STORE__URL`).
 
 Relative paths and `sqlite:///` URLs are taken from the folder of the file. Secrets are `file:PATH` (mode 0600) or
-`env:NAME`, never the value itself.
+`env:NAME`, never the value itself. What stands below a field is its page (docs/reference/settings.md).
+
+    reading   a TOML file, a secret, and what a person is told of a value that is wrong
 """
 
 from __future__ import annotations
 
-import os
-import stat
-import tomllib
 from collections.abc import Collection
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from exchange.errors import SettingWrong
-from exchange.files import Unfit, content
+from exchange.settings.reading import explain, read_secret, read_table
 
-TABLE_BYTES = 1 << 20
+__all__ = [
+    "DISCOVERED",
+    "AuditSettings",
+    "BrokerSettings",
+    "DevIssuerSettings",
+    "GatewaySettings",
+    "IssuerSettings",
+    "KeySettings",
+    "MaterialiseSettings",
+    "Network",
+    "Part",
+    "PrincipalSettings",
+    "PushSettings",
+    "QuotaSettings",
+    "RejectSettings",
+    "SecretReference",
+    "Settings",
+    "SigningAlgorithm",
+    "StoreSettings",
+    "TimeZone",
+    "explain",
+    "read_secret",
+    "read_table",
+]
 
 
 def _zone(name: str) -> str:
@@ -63,11 +85,17 @@ class PrincipalSettings(Part):
     """[broker.principals] as whom each part logs in to Kafka; `{department}` stands for a department's name."""
 
     connector: str = Field(default="User:{department}-connector", pattern=r"^User:.*\{department\}")
-    producer: str = Field(default="User:{department}-producer", pattern=r"^User:.*\{department\}")  # of inboxes
-    reader: str = Field(default="User:{department}-reader", pattern=r"^User:.*\{department\}")  # of whole topics
+    """a department's connectors"""
+    producer: str = Field(default="User:{department}-producer", pattern=r"^User:.*\{department\}")
+    """its own programs that write its inboxes"""
+    reader: str = Field(default="User:{department}-reader", pattern=r"^User:.*\{department\}")
+    """its programs that read whole topics"""
     materialise: str = Field(default="User:exchange-materialise", pattern="^User:")
+    """materialisers"""
     gateway: str = Field(default="User:exchange-gateway", pattern="^User:")
-    operators: list[str] = []  # whose access `exchange broker` leaves alone
+    """gateways"""
+    operators: list[str] = []
+    """principals whose access `exchange broker` leaves alone"""
 
     def of(self, departments: Collection[str]) -> set[str]:
         """All of them, but for the operators."""
@@ -79,21 +107,28 @@ class PrincipalSettings(Part):
 class QuotaSettings(Part):
     """[broker.quotas] bytes a second, at each broker, of a department's own programs; unset: none is looked at."""
 
-    written: int | None = Field(default=None, ge=1)  # into inboxes, by a producer
-    read: int | None = Field(default=None, ge=1)  # of whole topics, by a reader
+    written: int | None = Field(default=None, ge=1)
+    """into inboxes, by its producer"""
+    read: int | None = Field(default=None, ge=1)
+    """of whole topics, by its reader"""
 
 
 class BrokerSettings(Part):
     """[broker] where the topics are."""
 
-    url: str = "sqlite:///data/topics.db"  # or kafka://host:port,host:port
-    partitions: int = Field(
-        default=12, ge=1, le=10_000
-    )  # of each contract topic, fixed at creation; SQLite topics have one
+    url: str = "sqlite:///data/topics.db"
+    """or `kafka://host:port,host:port`"""
+    partitions: int = Field(default=12, ge=1, le=10_000)
+    """of each contract topic, fixed when it is created; SQLite topics have one"""
     replication: int = Field(default=1, ge=1, le=16)
-    inbox_days: int = Field(default=7, ge=1, le=365)  # how long a message waits for the kafka connector
-    properties: dict[str, str | int | float | bool] = {}  # handed to librdkafka: TLS, SASL
-    inboxes: list[str] = []  # datasets (<department>.<dataset>) into whose inbox a department's own programs write
+    """copies of each topic; 3 on a cluster"""
+    inbox_days: int = Field(default=7, ge=1, le=365)
+    """how long a message waits in an inbox for the kafka connector"""
+    properties: dict[str, str | int | float | bool] = {}
+    """`[broker.properties]`: handed to librdkafka, for TLS and SASL; a value `file:PATH` (mode 0600) or `env:NAME` is a
+    secret"""
+    inboxes: list[str] = []
+    """datasets (`<department>.<dataset>`) into whose inbox a department's own programs write (docs/broker.md)"""
     principals: PrincipalSettings = PrincipalSettings()
     quotas: QuotaSettings = QuotaSettings()
 
@@ -101,29 +136,44 @@ class BrokerSettings(Part):
 class StoreSettings(Part):
     """[store] where facets, positions, rejects, schemas and bundles are."""
 
-    url: str = "sqlite:///data/store.db"  # or postgresql://user@host/database
-    options: dict[str, str | int | float | bool] = {}  # handed to the driver
+    url: str = "sqlite:///data/store.db"
+    """or `postgresql://user@host/database`"""
+    options: dict[str, str | int | float | bool] = {}
+    """`[store.options]`: handed to the driver (`sslmode`, `connect_timeout`)"""
 
 
 class AuditSettings(Part):
     """[audit] where the audit log is, and who writes it."""
 
-    url: str | None = None  # unset: audit.db beside a SQLite store, else the store's database
-    options: dict[str, str | int | float | bool] = {}  # handed to the driver where `url` is set
-    writer: str = Field(default="gateway-1", pattern=r"^[a-z0-9-]{1,40}$")  # each gateway process has a name of its own
-    origin: str = Field(default="exchange.local/audit", pattern=r"^[^\s+]{1,200}$")  # the name in its checkpoints
+    url: str | None = None
+    """unset: `audit.db` beside a SQLite store, else the store's database"""
+    options: dict[str, str | int | float | bool] = {}
+    """`[audit.options]`: handed to the driver where `url` is set; else those of `[store]` hold"""
+    writer: str = Field(default="gateway-1", pattern=r"^[a-z0-9-]{1,40}$")
+    """the name under which this gateway writes; each gateway process has its own"""
+    origin: str = Field(default="exchange.local/audit", pattern=r"^[^\s+]{1,200}$")
+    """this log's name in its checkpoints: unique, without blanks and plus signs, best a URL without its scheme"""
 
 
 class KeySettings(Part):
     """[keys] the secrets; `exchange init` makes the files."""
 
     bus: SecretReference = "file:keys/bus.key"
+    """makes the subject keys of topics and facets; connectors, materialiser and gateway share it"""
     bus_kid: str = Field(default="k1", pattern=r"^[a-z0-9]{1,8}$")
+    """stands in front of each such key; another secret is another kid"""
     audit: SecretReference = "file:keys/audit.key"
+    """makes the subject keys and officer pseudonyms of the audit log, and the nonces of DPoP proofs; the gateways'
+    alone"""
     audit_kid: str = Field(default="a1", pattern=r"^[a-z0-9]{1,8}$")
-    former_audit: dict[str, SecretReference] = {}  # by key id: entries written under old secrets are still found
+    """the same for the audit secret"""
+    former_audit: dict[str, SecretReference] = {}
+    """earlier audit secrets by their ids, such as `{ a1 = "file:keys/audit-1.key" }`: entries written under them are
+    still found by subject"""
     signing: SecretReference = "file:keys/signing.pem"
-    former_signing: list[SecretReference] = []  # public halves of old keys stay published
+    """Ed25519: signs receipts and checkpoints"""
+    former_signing: list[SecretReference] = []
+    """earlier signing keys whose public halves stay published"""
 
 
 # Signatures with a public key only: with HS* whoever can verify can sign (RFC 8725 section 3.1).
@@ -138,42 +188,68 @@ DISCOVERED = "discovery"  # the token endpoint is the one that the discovery doc
 class IssuerSettings(Part):
     """[[issuers]] an OIDC issuer whose tokens are accepted."""
 
-    issuer: str  # compared exactly with a token's `iss`
-    discovery: str | None = None  # where the discovery document is fetched, if not at the issuer's own address
-    jwks: str | None = None  # where the keys are fetched, if not where the discovery document says
-    token_endpoint: str | None = None  # where client id and secret (HTTP Basic) become a token, or DISCOVERED
+    issuer: str
+    """exactly the token's `iss`"""
+    discovery: str | None = None
+    """where the discovery document is fetched, if not at the issuer's own address"""
+    jwks: str | None = None
+    """where the keys are fetched, if not where the discovery document says"""
+    token_endpoint: str | None = None
+    """where a client id and secret that come as HTTP Basic to the registry are exchanged for a token: an address, or
+    `"discovery"` for the one that the discovery document names; of one issuer at most"""
     typ: list[str] = ["at+jwt"]
+    """token types that are accepted"""
     algorithms: list[SigningAlgorithm] = ["RS256", "ES256", "PS256", "EdDSA", "Ed25519"]
+    """signature algorithms that are accepted"""
     max_lifetime_s: int = Field(default=600, ge=1, le=86_400)
-    client_claims: list[str] = ["client_id", "azp"]  # the first one present names the client
-    person_subjects: bool = False  # whether `sub` names a person (an officer) where it differs from the client
+    """a token that lives longer is refused"""
+    client_claims: list[str] = ["client_id", "azp"]
+    """the first one present names the client"""
+    person_subjects: bool = False
+    """whether `sub` names an officer where it differs from the client"""
 
 
 class DevIssuerSettings(Part):
     """[dev_issuer] the built-in token issuer: runs only while every listener is on loopback."""
 
     enabled: bool = True
-    # What its tokens and clients.toml call it. A name, not an address: the policies stay when the port changes.
+    """the built-in issuer; refused unless every listener is on loopback"""
     issuer: str = "https://issuer.exchange.invalid"
+    """what its tokens and `clients.toml` call it: a name, which stays when the port changes"""
     key: SecretReference = "file:keys/issuer.pem"
-    clients: Path = Path("dev-clients.toml")  # client id -> secret or public JWK; 0600
+    """what it signs tokens with"""
+    clients: Path = Path("dev-clients.toml")
+    """which clients it knows, with the hashes of their secrets or their public keys"""
     lifetime_s: int = Field(default=600, ge=1, le=3_600)
+    """how long its tokens live"""
 
 
 class GatewaySettings(Part):
     """[gateway] the HTTP edge."""
 
     host: str = "127.0.0.1"
+    """where it listens"""
     port: int = Field(default=8080, ge=0, le=65_535)
+    """the port of it; 0 takes a free one"""
     metrics_host: str = "127.0.0.1"
+    """where `/metrics` listens"""
     metrics_port: int = Field(default=9464, ge=0, le=65_535)
-    public_url: str | None = None  # as clients see it; unset: http://host:port
+    """the port of it; 0 takes a free one"""
+    public_url: str | None = None
+    """as clients see it, and as their DPoP proofs name it; unset: `http://host:port`"""
     audience: str = "exchange"
-    requests_in_flight: int = Field(default=64, ge=1, le=10_000)  # of one client, in each gateway process
-    subjects_per_day: int = Field(default=20_000, ge=1, le=10**9)  # distinct ones that a client may see, all gateways
-    dpop_nonces: bool = True  # whether a DPoP proof must hold a nonce of the gateway's (RFC 9449 section 9)
-    client_cert_peers: list[Network] = []  # proxies whose Client-Cert header (RFC 9440) is believed
-    subjects_per_day_of: dict[str, Annotated[int, Field(ge=1, le=10**9)]] = {}  # client id -> its own number
+    """what a token's `aud` must contain"""
+    requests_in_flight: int = Field(default=64, ge=1, le=10_000)
+    """views and pushes that one client may have under way in one gateway process"""
+    subjects_per_day: int = Field(default=20_000, ge=1, le=10**9)
+    """about how many citizens and enterprises one client may see in a day, in all gateways of a store together"""
+    dpop_nonces: bool = True
+    """whether a DPoP proof must hold a nonce of the gateway's (docs/http.md#tokens-that-are-bound-to-a-key)"""
+    client_cert_peers: list[Network] = []
+    """networks of proxies whose `Client-Cert` header is believed, such as `["10.1.2.3", "fd00:1::/64"]`"""
+    subjects_per_day_of: dict[str, Annotated[int, Field(ge=1, le=10**9)]] = {}
+    """another number for a client, by its client id, whichever issuer's: `subjects_per_day_of = { tax-desk = 500 }`. A
+    name that no client has is told by `exchange policy apply` and `test`, and in the log of a gateway that starts"""
 
     def without_effect(self, client_ids: Collection[str]) -> list[str]:
         """What is set for a client that is none of these: mistyped, or struck from the list since."""
@@ -184,25 +260,35 @@ class GatewaySettings(Part):
 class PushSettings(Part):
     """[push] what one push may bring to a gateway, and all of them together."""
 
-    records: int = Field(default=100_000, ge=1)  # of one push, empty lines included
-    max_reject_share: float = Field(default=0.1, ge=0, le=1)  # of what was read so far; over it the push stops
-    min_rejects: int = Field(default=1_000, ge=1)  # fewer rejects than this never stop it
-    spool_bytes: int = Field(default=1 << 30, ge=1 << 27)  # of all bodies under way; half of it for one department
+    records: int = Field(default=100_000, ge=1)
+    """records of one push at most, empty lines included; more is 413"""
+    max_reject_share: float = Field(default=0.1, ge=0, le=1)
+    """a push stops as soon as more of the records that were read so far are rejected; 1 lets every push go on"""
+    min_rejects: int = Field(default=1_000, ge=1)
+    """fewer rejects than this never stop it"""
+    spool_bytes: int = Field(default=1 << 30, ge=1 << 27)
+    """bytes of all bodies under way in one gateway process, in unnamed files in `data`, half of it for one department;
+    more is 503"""
 
 
 class MaterialiseSettings(Part):
     """[materialise] the second verb's process."""
 
     group: str = "exchange.materialise"
-    batch: int = Field(default=10_000, ge=1, le=100_000)  # records in one transaction at most
+    """the consumer group"""
+    batch: int = Field(default=10_000, ge=1, le=100_000)
+    """records in one transaction at most"""
     metrics_host: str = "127.0.0.1"
+    """where `/metrics` listens"""
     metrics_port: int = Field(default=9465, ge=0, le=65_535)
+    """the port of it; 0: no metrics"""
 
 
 class RejectSettings(Part):
     """[rejects] what was set aside."""
 
     keep_days: int = Field(default=30, ge=1, le=3_650)
+    """how long a reject's payload is kept"""
 
 
 class Settings(BaseSettings):
@@ -211,11 +297,17 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(extra="forbid", env_prefix="EXCHANGE_", env_nested_delimiter="__", frozen=True)
 
     city: str = "Exchange"
+    """the name that people see"""
     timezone: TimeZone = "Asia/Shanghai"
+    """the zone in which an agreement's days begin and end"""
     schemas: Path = Path("schemas")
+    """the folder of contracts"""
     policies: Path = Path("policies")
+    """the folder of clients, purposes, agreements and guardrails"""
     connectors: Path = Path("connectors.d")
+    """the folder of connector instance files that `exchange up` runs"""
     data: Path = Path("data")
+    """the folder for connectors' cursor files and what else a machine keeps"""
     broker: BrokerSettings = BrokerSettings()
     store: StoreSettings = StoreSettings()
     audit: AuditSettings = AuditSettings()
@@ -227,6 +319,7 @@ class Settings(BaseSettings):
     materialise: MaterialiseSettings = MaterialiseSettings()
     rejects: RejectSettings = RejectSettings()
     log: Literal["json", "console"] = "console"
+    """`"json"` for machines"""
     root: Path = Field(default=Path(), exclude=True)  # the folder of the file; set by `load`
 
     @classmethod
@@ -285,50 +378,3 @@ class Settings(BaseSettings):
     def secret(self, name: str, reference: str) -> bytes:
         """The bytes of a secret. Raises SettingWrong naming the setting; the value is in no error."""
         return read_secret(name, reference, self.root)
-
-
-def read_table(file: Path, missing: str) -> dict[str, Any]:
-    """The table in a TOML file. `missing` says what to do where there is none. Raises SettingWrong naming the file."""
-    try:
-        return tomllib.loads(content(file, TABLE_BYTES).decode("utf-8"))
-    except Unfit as unfit:
-        raise SettingWrong(f"{file} {unfit}") from None
-    except FileNotFoundError:
-        raise SettingWrong(f"{file} does not exist; {missing}") from None
-    except RecursionError:
-        raise SettingWrong(f"{file} cannot be read as TOML: it is nested too deeply") from None
-    except (OSError, ValueError) as error:  # a decoder's errors, and those of numbers that are too long
-        raise SettingWrong(f"{file} cannot be read as TOML: {error}") from None
-
-
-def read_secret(name: str, reference: str, root: Path) -> bytes:
-    """The bytes behind `file:PATH` (only readable by its owner) or `env:NAME`.
-
-    Raises SettingWrong naming the setting `name`, what was found and what to do.
-    """
-    kind, _, where = reference.partition(":")
-    if kind == "env":
-        value = os.environ.get(where)
-        if not value:
-            raise SettingWrong(f"{name}: the environment variable {where} is not set")
-        return value.encode()
-    file = root / where
-    try:
-        mode = file.stat().st_mode
-        value_bytes = file.read_bytes()
-    except OSError as error:
-        raise SettingWrong(f"{name}: {file} cannot be read ({error.strerror}); `exchange init` makes keys") from None
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise SettingWrong(f"{name}: {file} can be read by others (mode {stat.S_IMODE(mode):04o}); run chmod 600 on it")
-    if not value_bytes.strip():
-        raise SettingWrong(f"{name}: {file} is empty")
-    return value_bytes
-
-
-def explain(error: ValidationError) -> str:
-    """What a person needs of a validation error: each setting and its reason, never the value found."""
-    problems = error.errors(include_url=False, include_input=False, include_context=False)
-    return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'the file'}: {problem['msg'].removeprefix('Value error, ')}"
-        for problem in problems
-    )
