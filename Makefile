@@ -66,7 +66,7 @@ reference: .venv/.locked  ## the pages of docs/ that are made from the code
 	@$(RUN)python -m handbook
 
 docs: .venv/.locked  ## docs/ as a site in dist/site, to be served or opened as files; a link that leads nowhere ends it
-	@$(RUN)python -m zensical build --strict
+	@$(RUN)python -m zensical build --clean --strict
 
 docs-serve: .venv/.locked  ## the same on loopback, built again whenever a page changes (ARGS="-a 127.0.0.1:8001")
 	@$(RUN)python -m zensical serve $(ARGS)

@@ -23,16 +23,17 @@ Metric = Counter | Gauge | Histogram
 
 def page() -> str:
     """The whole page, in the order of exchange/metrics.py."""
-    rows = (
-        (f"`{name}`", kind, ", ".join(f"`{label}`" for label in metric._labelnames), metric._documentation)
-        for metric, name, kind in _declared()
-    )
-    told = table(("metric", "type", "labels", "what it tells"), rows)
+    rows = ((f"`{name}`", f"{kind}{_by(metric)}. {metric._documentation}") for metric, name, kind in _declared())
+    told = table(("metric", "what it tells"), rows)
     return f"# Metrics\n\n{linked(prose(_INTRODUCTION), PAGE)}\n{told}"
+
+
+def _by(metric: Metric) -> str:
+    return f" by {', '.join(f'`{label}`' for label in metric._labelnames)}" if metric._labelnames else ""
 
 
 def _declared() -> Iterator[tuple[Metric, str, str]]:
     for metric in vars(metrics).values():
         if isinstance(metric, Counter | Gauge | Histogram):
             name = f"{metric._name}_total" if isinstance(metric, Counter) else metric._name
-            yield metric, name, type(metric).__name__.lower()
+            yield metric, name, type(metric).__name__

@@ -127,6 +127,11 @@ def test_links_to_files_of_the_repository_are_names_unless_it_has_an_address(sit
     ).read_text("utf-8")
 
 
+def test_a_link_that_is_called_after_its_file_is_called_after_the_page(site: Path) -> None:
+    assert '<a href="semantics.html">Semantics</a> sections 2 and 3' in (site / "contracts.html").read_text("utf-8")
+    assert "broker.md</a>" not in (site / "reference/commands.html").read_text("utf-8")
+
+
 @pytest.mark.parametrize("link", ["nowhere.md", "index.md#nowhere", "../exchange/nowhere.py"])
 def test_a_link_that_leads_nowhere_ends_the_build(tmp_path: Path, link: str) -> None:
     settings = re.sub(r"^nav = \[.*?^\]\n", "", (ROOT / SETTINGS).read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
