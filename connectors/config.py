@@ -94,12 +94,16 @@ class RegistrySettings(Part):
     url: str = Field(pattern=r"^https?://")  # such as https://gateway.example/registry
     client_id: str | None = None
     client_secret: SecretReference | None = None
+    client_key: SecretReference | None = None  # instead of a secret: a private key (PEM), for private_key_jwt
     token_url: str | None = None  # unset: <url without /registry>/oauth/token
+    issuer: str | None = None  # for whom the key signs, as in the issuer's tokens; unset: token_url
 
     @model_validator(mode="after")
     def _whole(self) -> RegistrySettings:
-        if (self.client_id is None) != (self.client_secret is None):
-            raise ValueError("client_id and client_secret go together")
+        if (self.client_id is None) != (self.client_secret is None and self.client_key is None):
+            raise ValueError("client_id and client_secret go together, or client_id and client_key")
+        if self.client_secret is not None and self.client_key is not None:
+            raise ValueError("give either `client_secret` or `client_key`")
         return self
 
 

@@ -16,11 +16,11 @@ from typing import TypeVar
 import structlog
 
 from connectors.config import Instance, RegistrySettings, load_instance
-from connectors.credentials import ClientCredentials
 from connectors.protocol import Connector, Finding, Means, NotReady, Weight
 from connectors.reporting import Report
 from exchange.clock import Clock
 from exchange.contracts import Contract, load_catalogue
+from exchange.credentials import Client, ClientCredentials, ClientKey, ClientSecret
 from exchange.errors import CursorUnavailable, ExchangeError, SettingWrong, SourceRefused, TryLater
 from exchange.publish import CursorFile, Layout, Outcome, Publishing, Reading, Tolerance
 from exchange.registry import HttpRegistry, Registry
@@ -205,10 +205,16 @@ def open_registry(loaded: Loaded, settings: Settings) -> Registry:
     else:
         root = loaded.file.resolve().parent
     token_url = given.token_url or given.url.rstrip("/").removesuffix("/registry") + "/oauth/token"
-    if given.client_id is None or given.client_secret is None:
+    client: Client
+    if given.client_id is None:
         return HttpRegistry(given.url, lambda: "")
-    secret = read_secret("registry.client_secret", given.client_secret, root)
-    return HttpRegistry(given.url, ClientCredentials(token_url, given.client_id, secret))
+    if given.client_key is not None:
+        pem = read_secret("registry.client_key", given.client_key, root)
+        client = ClientKey(given.client_id, pem, given.issuer or token_url)
+    else:
+        secret = read_secret("registry.client_secret", given.client_secret or "", root)
+        client = ClientSecret(given.client_id, secret.decode("utf-8").strip())
+    return HttpRegistry(given.url, ClientCredentials(token_url, client, "registry"))
 
 
 def cursor_path(file: Path, instance: Instance, settings: Settings) -> Path:

@@ -148,7 +148,7 @@ class CursorUnavailable(TryLater):
 
 
 class IssuerUnavailable(TryLater):
-    """The token issuer's keys cannot be read"""
+    """The token issuer cannot be reached"""
 
 
 # --- the operator must act --------------------------------------------------------------------------------------------

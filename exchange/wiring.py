@@ -134,6 +134,11 @@ def client_secret(settings: Settings, client_id: str) -> Path:
     return settings.path(Path("keys/clients")) / client_id
 
 
+def client_key(settings: Settings, client_id: str) -> Path:
+    """Where `exchange client key` puts the private key of a client of another issuer."""
+    return client_secret(settings, client_id).with_suffix(".pem")
+
+
 def data_folder(settings: Settings) -> Path:
     """The folder of what this machine keeps, made if it is missing. Raises SettingWrong."""
     data = settings.path(settings.data)

@@ -162,8 +162,9 @@ class _Issuers:
             names.append(settings.dev_issuer.issuer)
         if not names:
             raise SettingWrong("issuers: name an OIDC issuer, or enable dev_issuer on one machine")
-        if len(set(names)) < len(names):
-            raise SettingWrong("issuers: one issuer stands there twice")
+        listed = [each.listed for each in settings.issuers] + names[len(settings.issuers) :]
+        if len(set(names)) < len(names) or len(set(listed)) < len(listed):
+            raise SettingWrong("issuers: one issuer, or one name, stands there twice")
         built_in = built_in_issuer(settings, clock) if settings.dev_issuer.enabled else None
         http = httpx2.AsyncClient(follow_redirects=False)
         for each in settings.issuers:

@@ -138,7 +138,7 @@ class Tokens:
         subject = _subject(claims)
         person = subject if settings.person_subjects and subject != client_id else None
         jkt, x5t = _confirmation(claims)
-        return Token(settings.issuer, client_id, person, _scopes(claims), min(expires, issuer.keys.until), jkt, x5t)
+        return Token(settings.listed, client_id, person, _scopes(claims), min(expires, issuer.keys.until), jkt, x5t)
 
     def _for_us(self, audience: Any) -> bool:
         if isinstance(audience, list):

@@ -19,6 +19,7 @@ ORDER = [
     "files",
     "clock",
     "settings",
+    "credentials",
     "metrics",
     "logs",
     "sqlite",

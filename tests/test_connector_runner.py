@@ -25,11 +25,18 @@ from typer.testing import CliRunner
 from connectors import commands, runner
 from connectors.commands import app
 from connectors.config import load_instance
-from connectors.credentials import ClientCredentials
 from connectors.csv import CsvSettings
 from connectors.reporting import BarReport, JsonReport
 from exchange.clock import system_clock
-from exchange.errors import NotFound, RegistryUnavailable, SettingWrong, SourceRefused, TooManyRejects
+from exchange.credentials import ClientCredentials, ClientSecret
+from exchange.errors import (
+    IssuerUnavailable,
+    NotFound,
+    RegistryUnavailable,
+    SettingWrong,
+    SourceRefused,
+    TooManyRejects,
+)
 from exchange.publish import CursorFile, Outcome, read_status
 from exchange.publish.status import PastReading
 from exchange.settings import Settings
@@ -384,7 +391,9 @@ def test_a_token_is_fetched_once_and_again_before_it_ends(monkeypatch: pytest.Mo
         return httpx2.Response(200, json={"access_token": f"t{len(calls)}", "expires_in": 300})
 
     monkeypatch.setattr(httpx2, "post", post)
-    token = ClientCredentials("http://gateway/oauth/token", "civil", b" s3cret\n", monotonic=lambda: now[0])
+    token = ClientCredentials(
+        "http://gateway/oauth/token", ClientSecret("civil", "s3cret"), "registry", monotonic=lambda: now[0]
+    )
     assert (token(), token()) == ("t1", "t1")
     now[0] = 271
     assert token() == "t2"
@@ -397,10 +406,10 @@ def test_a_token_is_fetched_once_and_again_before_it_ends(monkeypatch: pytest.Mo
     ("status", "body", "error"),
     [
         (401, {"error": "invalid_client"}, SettingWrong),
-        (200, {"token_type": "Bearer"}, SettingWrong),
-        (503, {}, RegistryUnavailable),
-        (200, "<html>", RegistryUnavailable),
-        (None, None, RegistryUnavailable),
+        (200, {"token_type": "Bearer"}, IssuerUnavailable),
+        (503, {}, IssuerUnavailable),
+        (200, "<html>", IssuerUnavailable),
+        (None, None, IssuerUnavailable),
     ],
 )
 def test_a_token_endpoint_that_refuses_or_fails(
@@ -413,7 +422,7 @@ def test_a_token_endpoint_that_refuses_or_fails(
 
     monkeypatch.setattr(httpx2, "post", post)
     with pytest.raises(error) as raised:
-        ClientCredentials("http://gateway/oauth/token", "civil", b"s3cret")()
+        ClientCredentials("http://gateway/oauth/token", ClientSecret("civil", "s3cret"), "registry")()
     assert "s3cret" not in str(raised.value)
 
 

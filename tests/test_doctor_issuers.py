@@ -90,6 +90,10 @@ SPOILT: dict[str, tuple[Callable[[Site, Issuer], object], str]] = {
     "twice": (
         lambda site, it: trust(site, f'issuer = "{it.issuer}"', f'issuer = "{it.issuer}"'), "stands there twice"
     ),
+    "its name twice": (
+        lambda site, it: trust(site, f'issuer = "{it.issuer}"\nname = "x"', 'issuer = "https://y"\nname = "x"'),
+        "stands there twice",
+    ),
     "no address": (
         lambda site, it: trust(site, f'issuer = "{it.issuer}"', 'issuer = "id.city"'), "must be a URL"
     ),

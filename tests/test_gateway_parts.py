@@ -78,6 +78,14 @@ def test_some_issuer_is_needed_and_each_once(site: Site) -> None:
     twice = Settings(issuers=[issuer, issuer], dev_issuer={"enabled": False}, root=site.folder)  # type: ignore[list-item, arg-type]
     with pytest.raises(SettingWrong, match="twice"):
         create_app(twice)
+    one_name = [{"issuer": f"https://id{n}.example", "name": "https://one.invalid"} for n in range(2)]
+    named_as = [issuer, {"issuer": "https://other.example", "name": "https://id.example"}]
+    for issuers in (one_name, named_as):
+        with pytest.raises(SettingWrong, match="twice"):
+            create_app(Settings(issuers=issuers, dev_issuer={"enabled": False}, root=site.folder))  # type: ignore[arg-type]
+    built_in = site.settings().dev_issuer.issuer
+    with pytest.raises(SettingWrong, match="twice"):
+        create_app(site.settings().model_copy(update={"issuers": [IssuerSettings(**issuer, name=built_in)]}))
     for wrong in ({"issuer": "id.example"}, {"issuer": "https://id.example", "jwks": "file:///etc/passwd"}):
         with pytest.raises(SettingWrong, match="URL"):
             create_app(Settings(issuers=[wrong], dev_issuer={"enabled": False}, root=site.folder))  # type: ignore[list-item, arg-type]

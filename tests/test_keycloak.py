@@ -13,11 +13,16 @@ from typing import Any
 import httpx2
 import pytest
 from joserfc.jwk import Key
+from typer.testing import CliRunner
 
+from exchange.cli import client
 from exchange.cli.materialise import topics_to_read
+from exchange.cli.token import fetch
 from exchange.clock import system_clock
+from exchange.errors import SettingWrong
 from exchange.materialise import Effects, Materialiser
 from exchange.registry import StoreRegistry
+from exchange.settings import Settings
 from exchange.wiring import key_maker, open_broker, open_store
 from gateway.doctor.command import look
 from tests.support.bus import Running
@@ -72,11 +77,10 @@ def city(keycloak_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     for client_id, key in DEPARTMENTS.items():
         keycloak.give_key(client_id, key)
     site = Site.made(tmp_path_factory.mktemp("city"))
-    listed = site.folder / "policies" / "clients.toml"
-    listed.write_text(listed.read_text("utf-8").replace("https://issuer.exchange.invalid", keycloak.issuer()), "utf-8")
     site.config.write_text(
         site.config.read_text("utf-8").replace("[dev_issuer]\nenabled = true", "[dev_issuer]\nenabled = false")
-        + f'[[issuers]]\nissuer = "{keycloak.issuer()}"\ntoken_endpoint = "discovery"\n',
+        + f'[[issuers]]\nissuer = "{keycloak.issuer()}"\nname = "https://issuer.exchange.invalid"\n'
+        'token_endpoint = "discovery"\n',
         "utf-8",
     )
     settings = site.settings()
@@ -120,6 +124,21 @@ def test_from_a_clients_key_to_a_merged_view(city: City) -> None:
     until(lambda: said_by() == both, 30, "the view never showed both")
     # Its token has the scopes of the realm file, so it may read and nothing else.
     assert city.push(token, "tax.enterprise", ASSESSED).status_code == 403
+
+
+def test_a_key_that_is_made_here_gets_a_token_there(city: City, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "load", Settings.load)
+    told = [CliRunner().invoke(client.app, ["key", "housing-desk", "-c", str(city.site.config)]) for _ in range(2)]
+    assert told[0].output == told[1].output, "the key stays"
+    jwks = json.dumps(json.loads(told[0].stdout))
+    city.keycloak.change("housing-desk", attributes={"use.jwks.string": "true", "jwks.string": jwks})
+    token = fetch(city.site.settings(), "housing-desk")["access_token"]
+    assert claims(token)["client_id"] == "housing-desk"
+    headers = {"Authorization": f"Bearer {token}", "Exchange-Purpose": "housing-allocation"}
+    asked = f"{city.gateway.url}/v1/enterprises/view"
+    assert httpx2.post(asked, json={"id": TEA}, headers=headers, timeout=30).status_code in (200, 403)
+    with pytest.raises(SettingWrong, match="social-casework"):
+        fetch(city.site.settings(), "social-casework")
 
 
 def test_only_the_holder_of_the_key_gets_a_token_and_only_for_its_scopes(city: City) -> None:

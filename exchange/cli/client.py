@@ -16,13 +16,15 @@ import typer
 
 from exchange.agreements import Bundle, editing
 from exchange.agreements.model import Scope
-from exchange.cli.init import add_secret
+from exchange.cli.init import PLAIN_NAME, add_secret, write_private
 from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
 from exchange.cli.policy import ClientsEdit, apply_policies, read_policies
 from exchange.clock import system_clock
+from exchange.credentials import ClientKey
 from exchange.errors import Conflict, NotFound, PolicyRefused, SettingWrong
 from exchange.files import Unfit, replace
-from exchange.settings import Settings
+from exchange.settings import Settings, read_secret
+from exchange.wiring import client_key
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
@@ -116,6 +118,25 @@ def strike(
         _tell(done, f"{client} is struck since {today}")
 
 
+@app.command()
+def key(
+    client: Annotated[str, typer.Argument(help="The client id, exactly as in its tokens.")], config: Config = CONFIG
+) -> None:
+    """A key of its own for a client of another issuer than the built-in one; prints the public half (JWKS) for it.
+
+    The private half is made if it is not there (keys/clients/CLIENT.pem, mode 0600). `exchange token` uses it, and a
+    connector (`client_key`); a client elsewhere makes its own, and nobody else ever has it.
+    """
+    settings = load(config)
+    if not PLAIN_NAME.fullmatch(client):
+        raise SettingWrong("a file can be named after a client id of letters, digits, hyphens and underscores only")
+    file = client_key(settings, client)
+    if not file.exists():
+        write_private(file, ClientKey.generated())
+    pem = read_secret(f"the key of {client}", f"file:{file}", settings.root)
+    print_json(ClientKey(client, pem, "").jwks)
+
+
 @app.command("list")
 def list_(
     config: Config = CONFIG,
@@ -188,7 +209,7 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 
 def _only_issuer(settings: Settings) -> str:
-    names = [each.issuer for each in settings.issuers]
+    names = [each.listed for each in settings.issuers]
     if settings.dev_issuer.enabled:
         names.append(settings.dev_issuer.issuer)
     if len(names) != 1:

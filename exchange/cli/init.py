@@ -21,7 +21,7 @@ from exchange.wiring import client_secret
 
 app = typer.Typer()
 
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 SETTINGS = """\
 # Exchange's settings; docs/reference/settings.md has all of them. Paths are taken from this file's folder.
@@ -142,7 +142,7 @@ def add_secret(settings: Settings, name: str) -> list[Path]:
     What was made; nothing if it has one. Raises SettingWrong.
     """
     file, secret = settings.path(settings.dev_issuer.clients), client_secret(settings, name)
-    if not _PLAIN_NAME.fullmatch(name):
+    if not PLAIN_NAME.fullmatch(name):
         raise SettingWrong("the built-in issuer's clients are named in letters, digits, hyphens and underscores")
     known = read_table(file, "`exchange init` makes one").get("clients", {}) if file.exists() else {}
     if secret.exists() or name in known:

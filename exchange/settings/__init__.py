@@ -190,6 +190,8 @@ class IssuerSettings(Part):
 
     issuer: str
     """exactly the token's `iss`"""
+    name: str | None = None
+    """what `clients.toml` calls it, so that policies stay when it moves; unset: the same"""
     discovery: str | None = None
     """where the discovery document is fetched, if not at the issuer's own address"""
     jwks: str | None = None
@@ -207,6 +209,11 @@ class IssuerSettings(Part):
     """the first one present names the client"""
     person_subjects: bool = False
     """whether `sub` names an officer where it differs from the client"""
+
+    @property
+    def listed(self) -> str:
+        """What clients.toml calls it."""
+        return self.name or self.issuer
 
 
 class DevIssuerSettings(Part):

@@ -65,7 +65,7 @@ def trusted_now(settings: Settings, clock: Clock) -> list[tuple[TrustedIssuer, s
 def look_at_issuers(means: Means) -> Iterator[Said]:
     """Every issuer that the settings name: what a gateway needs of it is there, and its clock is ours."""
     settings = means.settings
-    names = [each.issuer for each in settings.issuers]
+    names = [each.issuer for each in settings.issuers] + [each.name for each in settings.issuers if each.name]
     yield from _built_in(settings, names)
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield Finding("this issuer stands there twice", f"issuers: {name}", "take one of the tables away")
@@ -94,7 +94,7 @@ def look_at_issuers(means: Means) -> Iterator[Said]:
 def look_at_clients(means: Means) -> Iterator[Said]:
     """Each client of the list has an issuer that is trusted."""
     settings = means.settings
-    known = {each.issuer for each in settings.issuers}
+    known = {each.listed for each in settings.issuers}
     if settings.dev_issuer.enabled:
         known.add(settings.dev_issuer.issuer)
     try:

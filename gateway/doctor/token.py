@@ -52,7 +52,7 @@ def look_at_token(text: str, means: Means) -> Iterator[Said]:
         _header(token, rules),
         _times(token.claims, rules, means.clock().timestamp()),
         _audience(token.claims.get("aud"), means.settings.gateway.audience),
-        _client(token.claims, rules, name, means),
+        _client(token.claims, rules, rules.listed if known is not None else name, means),
         _signature(token, *known) if known is not None else (),
     ):
         told += isinstance(said, Finding)
