@@ -22,6 +22,7 @@ from exchange.clock import Clock
 from exchange.contracts import Contract, load_catalogue
 from exchange.credentials import Client, ClientCredentials, ClientKey, ClientSecret
 from exchange.errors import CursorUnavailable, ExchangeError, SettingWrong, SourceRefused, TryLater
+from exchange.metrics import CONNECTOR
 from exchange.publish import CursorFile, Layout, Outcome, Publishing, Reading, Tolerance
 from exchange.registry import HttpRegistry, Registry
 from exchange.settings import Settings, read_secret
@@ -166,7 +167,7 @@ def run(
         watched = loaded.instance
         if watched.metrics_port is not None:
             setting = f"{file}: metrics_port"
-            stack.enter_context(metrics_listener(watched.metrics_host, watched.metrics_port, setting))
+            stack.enter_context(metrics_listener(watched.metrics_host, watched.metrics_port, setting, CONNECTOR))
         loaded.refuse_findings(list(patiently(loaded.connector.check)))
         cursor = stack.enter_context(closing(patiently(lambda: CursorFile(loaded.cursor))))
         publishing = patiently(

@@ -6,7 +6,36 @@ No label ever holds a subject, an officer, a path as it was sent, or anything el
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+
+class OfPart(Collector):
+    """What one part measures: its own families of metrics, and what the library tells of every process.
+
+    A gauge without labels is 0 before anybody sets it. Served by a part that never does, it would tell of a gateway
+    whose audit log cannot be written, or whose disk has no room.
+    """
+
+    def __init__(self, *families: str) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        """See Collector."""
+        for metric in REGISTRY.collect():
+            if not metric.name.startswith("exchange_") or metric.name.startswith(self._families):
+                yield metric
+
+    def restricted_registry(self, names: Iterable[str]) -> OfPart:
+        """What `?name[]=` asks for: here all of it."""
+        return self
+
+
+MATERIALISER = OfPart("exchange_materialise_", "exchange_watermark_", "exchange_contract_")
+CONNECTOR = OfPart("exchange_publish_")
 
 # --- publish: one series for each contract and connector instance of this process (`push` in a gateway)
 

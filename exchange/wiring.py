@@ -22,6 +22,7 @@ from exchange.topics import Broker
 
 if TYPE_CHECKING:
     from exchange.audit import AuditKeys, PublicKeys, Signer
+    from exchange.metrics import OfPart
     from exchange.store import Store
 
 SQLITE = "sqlite:///"
@@ -159,12 +160,12 @@ def standing_name(settings: Settings, role: str) -> StandingName:
 
 
 @contextmanager
-def metrics_listener(host: str, port: int, setting: str) -> Iterator[None]:
-    """GET /metrics of this process on an address of its own. Raises SettingWrong, naming the setting."""
+def metrics_listener(host: str, port: int, setting: str, part: OfPart) -> Iterator[None]:
+    """GET /metrics of this part on an address of its own. Raises SettingWrong, naming the setting."""
     from prometheus_client import start_http_server
 
     try:
-        server, thread = start_http_server(port, host)
+        server, thread = start_http_server(port, host, part)
     except OSError as error:
         raise SettingWrong(f"{setting}: cannot listen on {host} port {port} ({error.strerror})") from None
     try:

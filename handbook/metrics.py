@@ -13,8 +13,9 @@ PAGE = "reference/metrics.md"
 _INTRODUCTION = """
 Served in Prometheus' text format: the gateway on `gateway.metrics_port`, the materialiser on
 `materialise.metrics_port`, a connector on the `metrics_port` of its instance file, if it has one. What begins with
-`exchange_publish_` is served by connectors, and by the gateway for what is pushed (`connector="push"`); the rest by the
-materialiser and the gateway. No label holds a subject, an officer or a path as it was sent. docs/monitoring.md says
+`exchange_publish_` is served by connectors, and by the gateway for what is pushed (`connector="push"`); what begins
+with `exchange_materialise_`, `exchange_watermark_` or `exchange_contract_` by materialisers; the rest by the gateway.
+No label holds a subject, an officer or a path as it was sent. docs/monitoring.md says
 what to watch of them.
 """
 

@@ -6,15 +6,12 @@ The last tests run a real nginx with the configuration of deploy/nginx in front 
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
-import os
-import shutil
+import re
 import ssl
-import subprocess
-import time
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -39,6 +36,7 @@ from gateway.client_cert import ClientCertificates, thumbprint
 from gateway.issuer import SigningKey
 from gateway.tokens import TokenRefused
 from tests.support.gateway import CITIZEN, KEY, City, client
+from tests.support.nginx import nginx
 from tests.support.proofs import bound, proof
 from tests.support.site import ROOT, Process, Site, free_port, gateway_process
 from tests.support.tokens import claims, sign
@@ -218,7 +216,6 @@ async def test_a_token_bound_to_a_certificate_needs_it(
 
 # --- nginx ------------------------------------------------------------------------------------------------------------
 
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 FOLDER = "/etc/nginx/exchange"
 BUILT_IN = "https://issuer.exchange.invalid"
 NEAR = "127.0.0.2"  # from where this nginx calls the gateway, so that the test can be somebody else
@@ -251,10 +248,6 @@ class Front:
 
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    if NGINX is None:
-        if os.environ.get("EXCHANGE_TEST_REQUIRED") == "1":
-            pytest.fail("nginx is missing")
-        pytest.skip("nginx is missing")
     folder = tmp_path_factory.mktemp("front")
     (folder / "site").mkdir()
     site = Site.made(folder / "site")
@@ -269,13 +262,14 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         "EXCHANGE_GATEWAY__PUBLIC_URL": url,
         "EXCHANGE_GATEWAY__CLIENT_CERT_PEERS": f'["{NEAR}"]',
     }
-    with gateway_process(site, **environment) as gateway, nginx(folder, port, gateway.port):
+    with ExitStack() as stack:
+        gateway = stack.enter_context(gateway_process(site, **environment))
+        stack.enter_context(nginx(folder, configuration(folder, port, gateway.port), port))
         yield Front(url, gateway, site, folder, key)
 
 
-@contextlib.contextmanager
-def nginx(folder: Path, port: int, upstream: int) -> Iterator[None]:
-    """The configuration of deploy/nginx with this test's places in it, run by nginx as the current user."""
+def configuration(folder: Path, port: int, upstream: int) -> str:
+    """That of deploy/nginx with this test's places in it, and certificates for both sides."""
     CA.signs("localhost").write(folder, "server")
     pem = CA.certificate.public_bytes(Encoding.PEM)
     (folder / "server-ca.pem").write_bytes(pem)
@@ -286,35 +280,7 @@ def nginx(folder: Path, port: int, upstream: int) -> Iterator[None]:
             assert name != "exchange.conf" or told in text
             text = text.replace(told, here)
         (folder / name).write_text(text, "utf-8")
-    places = "".join(
-        f"{what}_temp_path {folder}/{what};\n" for what in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    (folder / "nginx.conf").write_text(
-        f"daemon off;\nmaster_process off;\npid {folder}/pid;\nerror_log stderr warn;\nevents {{}}\n"
-        f"http {{\naccess_log off;\nproxy_bind {NEAR};\n{places}include {folder}/exchange.conf;\n}}\n"
-    )
-    with (folder / "nginx.log").open("wb") as log:
-        running = subprocess.Popen([str(NGINX), "-p", folder, "-c", folder / "nginx.conf", "-e", "stderr"], stderr=log)
-    try:
-        _until_listening(running, port, folder / "nginx.log")
-        yield
-    finally:
-        running.terminate()
-        try:
-            running.wait(10)
-        finally:
-            running.kill()
-
-
-def _until_listening(running: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    trust = ssl.create_default_context(cafile=str(log.parent / "server-ca.pem"))
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and running.poll() is None:
-        with contextlib.suppress(httpx2.HTTPError), httpx2.Client(verify=trust) as http:
-            if http.get(f"https://localhost:{port}/healthz").status_code == 200:
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"nginx did not start: {log.read_text('utf-8')}")
+    return f"proxy_bind {NEAR};\ninclude {folder}/exchange.conf;"
 
 
 @pytest.mark.slow
@@ -368,3 +334,10 @@ class TestNginx:
         assert "htu" in front.ask(mine, DESK, scheme="DPoP", dpop=inner).json()["detail"]
         again = proof(holder, mine, now, url=url, nonce=nonce)
         assert front.ask(mine, OTHER, scheme="DPoP", dpop=again).status_code == 401
+
+
+def test_the_page_shows_the_configuration_of_nginx_that_is_tested() -> None:
+    page, tested = ((ROOT / name).read_text("utf-8") for name in ("docs/http.md", "deploy/nginx/exchange.conf"))
+    (shown,) = re.findall(r"```nginx\n(.*?)```", page, re.DOTALL)
+    assert "Client-Cert $exchange_client_cert" in shown
+    assert shown in tested

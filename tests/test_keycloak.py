@@ -76,11 +76,12 @@ def city(keycloak_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     keycloak = Keycloak(keycloak_url)
     for client_id, key in DEPARTMENTS.items():
         keycloak.give_key(client_id, key)
+    inside = keycloak.root.replace("127.0.0.1", "localhost")  # where the gateway reaches it; tokens name the other
     site = Site.made(tmp_path_factory.mktemp("city"))
     site.config.write_text(
         site.config.read_text("utf-8").replace("[dev_issuer]\nenabled = true", "[dev_issuer]\nenabled = false")
         + f'[[issuers]]\nissuer = "{keycloak.issuer()}"\nname = "https://issuer.exchange.invalid"\n'
-        'token_endpoint = "discovery"\n',
+        f'discovery = "{inside}/realms/city/.well-known/openid-configuration"\ntoken_endpoint = "discovery"\n',
         "utf-8",
     )
     settings = site.settings()

@@ -64,6 +64,17 @@ def test_each_alert_says_what_to_do_and_is_tried_both_ways(name: str) -> None:
     assert f"| `{name}` |" in (ROOT / "docs/monitoring.md").read_text("utf-8")
 
 
+@pytest.mark.parametrize(
+    ("part", "family"),
+    [(metrics.MATERIALISER, "exchange_materialise_lag_records"), (metrics.CONNECTOR, "exchange_publish_rows")],
+)
+def test_a_part_serves_its_own_and_no_nought_of_another(part: metrics.OfPart, family: str) -> None:
+    """Else a materialiser would tell of an audit log that cannot be written, and of a disk without room."""
+    served = {metric.name for metric in part.restricted_registry(["any"]).collect()}
+    assert {family, "process_cpu_seconds"} <= served
+    assert not served & {"exchange_audit_writable", "exchange_data_free_bytes", "exchange_policy_age_seconds"}
+
+
 @pytest.mark.services
 @pytest.mark.parametrize(
     "command", [["check", "config", "prometheus.yml"], ["test", "rules", "tests.yml"]], ids=["config", "rules"]

@@ -78,6 +78,7 @@ class Keycloak:
         port = free_port(self.folder / "port")
         url = f"http://127.0.0.1:{port}"
         options = [f"--http-port={port}", "--http-host=127.0.0.1", "--http-enabled=true", f"--hostname={url}"]
+        options += ["--hostname-backchannel-dynamic=true"]  # as docker-compose.yml has it
         options += ["--cache=local", f"--db-url=jdbc:h2:file:{home}/data/h2;NON_KEYWORDS=VALUE", "--import-realm"]
         admin = {"KC_BOOTSTRAP_ADMIN_USERNAME": "admin", "KC_BOOTSTRAP_ADMIN_PASSWORD": admin_password(self.folder)}
         command = [*_program(java, home), "start", "--optimized", *options]

@@ -15,7 +15,7 @@ from exchange.cli.administration import bundle_in_force
 from exchange.cli.options import CONFIG, Config, load
 from exchange.clock import system_clock
 from exchange.materialise import Effects, Materialiser
-from exchange.metrics import CYCLE
+from exchange.metrics import CYCLE, MATERIALISER
 from exchange.records import WATERMARKS_TOPIC, rejects_topic
 from exchange.registry import StoreRegistry
 from exchange.settings import Settings
@@ -47,7 +47,7 @@ def materialise(config: Config = CONFIG) -> None:
     with ExitStack() as stack:
         if watched.metrics_port:
             stack.enter_context(
-                metrics_listener(watched.metrics_host, watched.metrics_port, "materialise.metrics_port")
+                metrics_listener(watched.metrics_host, watched.metrics_port, "materialise.metrics_port", MATERIALISER)
             )
         member = stack.enter_context(closing(standing_name(settings, "materialise")))
         _run(settings, stack.enter_context(closing(open_broker(settings, member.name))))
