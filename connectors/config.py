@@ -1,7 +1,7 @@
 """Instance files: one TOML file for each connector instance, a model of settings for each kind of connector.
 
-The words are Kafka Connect's where it has one (docs/connectors.md is the reference). An unknown setting is refused;
-an error names the file, the setting and what to do, never a value that was found.
+The words are Kafka Connect's where it has one; docs/reference/connectors.md is made of the sentences below each field.
+An unknown setting is refused; an error names the file, the setting and what to do, never a value that was found.
 """
 
 from __future__ import annotations
@@ -47,15 +47,25 @@ Position = Annotated[int, Field(ge=1, le=10_000, strict=True)]
 class FieldSettings(Part):
     """[mapping.<field>] where a field's value comes from and how it is read."""
 
-    column: ColumnName | Position | None = None  # the column's name, or its position from 1
-    value: Scalar | None = None  # a constant instead of a column
-    values: dict[str, Scalar] = Field(default={})  # value mapping: text of the source -> value
-    other_values: str = Field(default="reject", pattern="^(reject|keep)$")  # what `values` does not list
-    formats: list[str] = Field(default=[])  # dates and times, strptime's words: %Y-%m-%d
-    thousands: str | None = Field(default=None, pattern=r"^[,.'\u00a0\u202f_ ]$")  # the separator to take out
-    decimal: str = Field(default=".", pattern="^[.,]$")  # the decimal point
-    null_values: list[str] | None = None  # words that mean null; unset: the instance's
-    empty: str | None = Field(default=None, pattern="^(null|text)$")  # an empty text; unset: the instance's
+    column: ColumnName | Position | None = None
+    """the column's name, or its position from 1. Names are compared without blanks and invisible characters around
+    them, case and width"""
+    value: Scalar | None = None
+    """a constant instead of a column"""
+    values: dict[str, Scalar] = Field(default={})
+    """value mapping: text of the source = value. The list is closed: what is not in it is a reject"""
+    other_values: str = Field(default="reject", pattern="^(reject|keep)$")
+    """`keep`: what `values` does not list goes on as it is"""
+    formats: list[str] = Field(default=[])
+    """the forms of this field's dates or times; unset: those of `[formats]`"""
+    thousands: str | None = Field(default=None, pattern=r"^[,.'\u00a0\u202f_ ]$")
+    """the thousands separator; it must stand before groups of three digits"""
+    decimal: str = Field(default=".", pattern="^[.,]$")
+    """the decimal point, `.` or `,`"""
+    null_values: list[str] | None = None
+    """texts that mean null in this field; unset: the instance's"""
+    empty: str | None = Field(default=None, pattern="^(null|text)$")
+    """an empty text of this field; unset: the instance's"""
 
     @model_validator(mode="after")
     def _one_source(self) -> FieldSettings:
@@ -68,7 +78,9 @@ class Formats(Part):
     """[formats] the forms of dates and times, unless a field names its own. The first that fits counts."""
 
     date: list[str] = Field(default=["%Y-%m-%d"])
+    """forms of dates, the first that fits counts"""
     time: list[str] = Field(default=["%H:%M:%S", "%H:%M:%S.%f"])
+    """forms of times of day"""
     timestamp: list[str] = Field(
         default=[
             "%Y-%m-%d %H:%M:%S",
@@ -79,24 +91,34 @@ class Formats(Part):
             "%Y-%m-%dT%H:%M:%S.%f",
         ]
     )
+    """forms of times"""
 
 
 class DeletedWhen(Part):
     """[deleted_when] the mark by which the source says that a row is deleted."""
 
     column: ColumnName | Position
-    values: list[Scalar] = Field(default=[])  # unset: any value but null and the empty text, such as a time of deletion
+    """name or position"""
+    values: list[Scalar] = Field(default=[])
+    """the marks; none given: any value but null and the empty text (a column such as `deleted_at`)"""
 
 
 class RegistrySettings(Part):
     """[registry] where schemas are registered: the gateway's address and this connector's client there."""
 
-    url: str = Field(pattern=r"^https?://")  # such as https://gateway.example/registry
+    url: str = Field(pattern=r"^https?://")
+    """such as `https://gateway.example/registry`; any registry of Confluent's form will do"""
     client_id: str | None = None
+    """the connector's client, with scope `registry`"""
     client_secret: SecretReference | None = None
-    client_key: SecretReference | None = None  # instead of a secret: a private key (PEM), for private_key_jwt
-    token_url: str | None = None  # unset: <url without /registry>/oauth/token
-    issuer: str | None = None  # for whom the key signs, as in the issuer's tokens; unset: token_url
+    """`file:PATH` (mode 0600) or `env:NAME`, never the secret itself"""
+    client_key: SecretReference | None = None
+    """instead of a secret: the client's private key (PEM: EC, Ed25519 or RSA), `file:PATH` or `env:NAME`;
+    `private_key_jwt` (RFC 7523), as Keycloak's realm asks for it (docs/identity.md)"""
+    token_url: str | None = None
+    """the token endpoint of the issuer; unset: `<url without /registry>/oauth/token`"""
+    issuer: str | None = None
+    """with `client_key`: for whom it signs, the issuer as it stands in its tokens; unset: `token_url`"""
 
     @model_validator(mode="after")
     def _whole(self) -> RegistrySettings:
@@ -110,25 +132,46 @@ class RegistrySettings(Part):
 class Instance(Part):
     """The settings that every kind of connector has."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")  # unique in its department; part of every record's origin
-    connector: str  # the kind: csv, sql, or what else is installed
-    contract: str = Field(pattern=r"^[a-z0-9_]+\.[a-z0-9_]+$")  # <department>.<dataset>
-    major: int | None = Field(default=None, ge=1)  # of the contract; unset: the newest
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    """the instance: unique in its department, small letters, digits, hyphens. `<department>/<name>` stands on every
+    record as its source. Changing it makes another source"""
+    connector: str
+    """`csv`, `sql`, `kafka`, or another kind that is installed"""
+    contract: str = Field(pattern=r"^[a-z0-9_]+\.[a-z0-9_]+$")
+    """`<department>.<dataset>`"""
+    major: int | None = Field(default=None, ge=1)
+    """which major of the contract; unset: the newest"""
     poll_interval: Duration = timedelta(seconds=30)
-    batch_size: int = Field(default=2_000, ge=1, le=50_000)  # rows that are published and acknowledged together
-    timezone: TimeZone | None = None  # of dates and times without a zone; unset: such a time is a reject
-    max_reject_share: float = Field(default=0.1, ge=0, le=1)  # of a reading's rows; over it the connector stops
-    min_rejects: int = Field(default=3, ge=1)  # fewer rejects than this never stop it
-    cursor: Path | None = None  # the cursor file; unset: <data>/cursors/<department>.<name>.db
+    """pause between readings: `500ms`, `30s`, `5m`, `1h`, `1d`, or seconds"""
+    batch_size: int = Field(default=2_000, ge=1, le=50_000)
+    """rows that are published and acknowledged together"""
+    timezone: TimeZone | None = None
+    """the zone of times that have none, such as `Asia/Shanghai`. Without it such a time is a reject"""
+    max_reject_share: float = Field(default=0.1, ge=0, le=1)
+    """more rejects than this share of a reading's rows stop the connector (docs/connectors.md#rejects)"""
+    min_rejects: int = Field(default=3, ge=1)
+    """fewer rejects than this never stop it"""
+    cursor: Path | None = None
+    """the file of docs/connectors.md#the-cursor-file; unset: `<data>/cursors/<department>.<name>.db`"""
     registry: RegistrySettings | None = None
+    """where schemas are registered; unset: this machine's gateway"""
     metrics_host: str = "127.0.0.1"
-    metrics_port: int | None = Field(default=None, ge=1, le=65_535)  # unset: this connector serves no metrics
-    mapping: dict[str, ColumnName | Position | FieldSettings] = Field(default={})  # contract field -> its column
+    """the address of that port"""
+    metrics_port: int | None = Field(default=None, ge=1, le=65_535)
+    """where `connector run` serves `/metrics` (docs/reference/metrics.md); each instance of a machine has a port of
+    its own"""
+    mapping: dict[str, ColumnName | Position | FieldSettings] = Field(default={})
+    """where each field comes from; a field that is not mentioned comes from the column of its own name"""
     formats: Formats = Formats()
-    null_values: list[str] = Field(default=[])  # texts that mean null, such as NULL or N/A
-    empty: str = Field(default="null", pattern="^(null|text)$")  # an empty text in a string field
-    trim: bool = True  # blanks at both ends of a text are dropped
+    """forms of dates and times for all fields"""
+    null_values: list[str] = Field(default=[])
+    """texts that mean null, such as `NULL`, `N/A`"""
+    empty: str = Field(default="null", pattern="^(null|text)$")
+    """`text`: an empty text in a string field stays an empty text"""
+    trim: bool = True
+    """blanks (also U+3000 and U+00A0) at both ends of a text are dropped"""
     deleted_when: DeletedWhen | None = None
+    """the mark by which the source says that a row is deleted"""
 
     @model_validator(mode="after")
     def _not_push(self) -> Instance:

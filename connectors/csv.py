@@ -46,15 +46,25 @@ _READ_BY = {
 class CsvSettings(Instance):
     """The settings of a csv instance."""
 
-    path: str = Field(min_length=1)  # a file or a pattern (*, ?, [..]), from the folder of the instance file
-    files: Literal["all", "newest"] = "all"  # of those the pattern means: all together, or the one modified last
+    path: str = Field(min_length=1)
+    """a file, or a pattern with `*`, `?`, `[..]`"""
+    files: Literal["all", "newest"] = "all"
+    """of the files that the pattern means: `all` together, or the `newest` (by time of modification)"""
     mode: Literal["snapshot", "append"] = "snapshot"
+    """`snapshot`: the files are the whole state, what is missing is deleted. `append`: they are additions"""
     encoding: Literal["auto", "utf-8", "gb18030", "gbk", "gb2312"] = "auto"
+    """`auto`, `utf-8`, `gb18030` (`gbk` and `gb2312` mean the same). `auto` looks at the whole file before the first
+    row"""
     delimiter: str = Field(default=",", min_length=1, max_length=1)
-    quote: str = Field(default='"', max_length=1)  # around values that hold the delimiter; "" where nothing is quoted
-    header: bool = True  # whether the first line names the columns; else they are mapped by position
-    skip_lines: int = Field(default=0, ge=0, le=10_000)  # lines in front of the header, or of the first row
-    settle: Duration = timedelta(seconds=2)  # a file is read once it has not changed for so long
+    """one character; `"\\t"` for tabs"""
+    quote: str = Field(default='"', max_length=1)
+    """around values that hold the delimiter or a line break; `""` if nothing is quoted"""
+    header: bool = True
+    """whether the first line names the columns; if not, columns are mapped by position"""
+    skip_lines: int = Field(default=0, ge=0, le=10_000)
+    """lines of prose in front of the header"""
+    settle: Duration = timedelta(seconds=2)
+    """a file is read once size and time of modification have been the same for so long"""
 
     @property
     def codec(self) -> str:

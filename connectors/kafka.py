@@ -42,12 +42,17 @@ class KafkaSettings(Instance):
     """The settings of a kafka instance."""
 
     poll_interval: Duration = timedelta(seconds=1)
-    max_reject_share: float = Field(default=1, ge=0, le=1)  # a stream has no end at which its rows could be judged
-    value: Literal["avro", "json"] = "avro"  # framed by a serializer of the schema registry, or one JSON object
-    heartbeat: str | None = Field(
-        default=None, min_length=1
-    )  # a message of this field alone says that nothing happened
-    passed: Literal["refuse", "go_on"] = "refuse"  # what retention took before it was read: stop, or go on behind it
+    """pause between readings; each reading goes to the end that the inbox has then"""
+    max_reject_share: float = Field(default=1, ge=0, le=1)
+    """more rejects than this share stop the connector: a stream is cut into readings by chance, so by default no share
+    of them is too much"""
+    value: Literal["avro", "json"] = "avro"
+    """`avro`: framed (a zero byte, the schema id in four bytes, the datum), any schema that the registry knows.
+    `json`: one object in UTF-8"""
+    heartbeat: str | None = Field(default=None, min_length=1)
+    """a field: a message that has it alone is no record but a heartbeat, such as Debezium's `{"ts_ms": ...}`"""
+    passed: Literal["refuse", "go_on"] = "refuse"
+    """what retention took before it was read: `refuse` stops, `go_on` goes on behind it and says so"""
 
     @model_validator(mode="after")
     def _by_name(self) -> KafkaSettings:

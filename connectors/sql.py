@@ -45,14 +45,24 @@ _SAFE_FOR = timedelta(minutes=1)  # how long a look at all update times holds: i
 class SqlSettings(Instance):
     """The settings of a sql instance."""
 
-    url: str  # a SQLAlchemy URL without password, or a reference to one (env:NAME, file:PATH)
+    url: str
+    """a URL as SQLAlchemy has it, without password, or a reference to one (`env:NAME`, `file:PATH`). The driver must be
+    installed; those for PostgreSQL and SQLite are"""
     password: SecretReference | None = None
-    table: ColumnName | None = None  # [schema.]table
-    query: ColumnName | None = None  # a SELECT instead of a table
-    key: ColumnName | list[ColumnName] = Field(default=[])  # columns that tell rows apart; unset: the primary key
-    updated_at: ColumnName | None = None  # the column that says when a row was written last
-    updated_at_format: str | None = None  # of a column of texts or numbers: strptime's words, epoch, epoch_ms, epoch_us
-    safety_lag: Duration = timedelta(seconds=10)  # the longest time from writing a row to committing it
+    """`env:NAME` or `file:PATH`"""
+    table: ColumnName | None = None
+    """`[schema.]table`"""
+    query: ColumnName | None = None
+    """a SELECT instead of a table; it needs `key`"""
+    key: ColumnName | list[ColumnName] = Field(default=[])
+    """the column, or list of columns, that tells rows apart; unset: the primary key"""
+    updated_at: ColumnName | None = None
+    """the column that says when a row was written last"""
+    updated_at_format: str | None = None
+    """its form, if it is a text (strptime's words) or a number (`epoch`, `epoch_ms`, `epoch_us`). The ISO forms of
+    texts are recognised"""
+    safety_lag: Duration = timedelta(seconds=10)
+    """the longest time from stamping a row to committing it: so much is read again in each reading"""
 
     @model_validator(mode="after")
     def _one_source(self) -> SqlSettings:

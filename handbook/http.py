@@ -33,26 +33,23 @@ _TAGS = {
 }
 
 
-def document() -> dict[str, Any]:
+async def document() -> dict[str, Any]:
     """The document, asked for as any client would. Its routes are described without a store, a broker or a key."""
     stand_ins = {
         each.name: MagicMock() for each in fields(Parts) if each.name not in ("opening", "background", "closing")
     }
-    edge = build(Parts(**stand_ins))
-
-    async def ask() -> dict[str, Any]:
-        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(edge), base_url="http://gateway") as http:
+    with capture_logs():
+        async with httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(build(Parts(**stand_ins))), base_url="http://gateway"
+        ) as http:
             found: dict[str, Any] = (await http.get("/openapi.json")).json()
             return found
-
-    with capture_logs():
-        return asyncio.run(ask())
 
 
 def page() -> str:
     """The whole page, grouped by what a route is for."""
     by_tag: dict[str, list[tuple[str, str, Mapping[str, Any]]]] = {tag: [] for tag in _TAGS}
-    for path, operations in document()["paths"].items():
+    for path, operations in asyncio.run(document())["paths"].items():
         for method, operation in operations.items():
             by_tag[operation["tags"][0]].append((method.upper(), path, operation))
     sections = "".join(

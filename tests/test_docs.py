@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-import handbook.settings
+from connectors.config import Instance, kinds
 from exchange.cli import GROUP, OWN
 from exchange.settings import Part, Settings
 from gateway.problems import TABLE
+from handbook.models import settings_table
 from handbook.pages import MADE, pages
 from handbook.writing import linked, table
 
@@ -48,12 +49,28 @@ def test_the_reference_names_every_setting_metric_command_and_problem() -> None:
     assert {f"errors/{problem.slug}.md" for problem in TABLE.values()} < set(made)
 
 
-def test_a_setting_without_a_sentence_is_refused() -> None:
-    class Mute(Part):
-        silent: int = 1
+def test_every_kind_of_connector_has_its_settings() -> None:
+    page = pages()["reference/connectors.md"]
+    for kind, entry in kinds().items():
+        section = page.split(f"\n## {kind}\n", 1)[1].split("\n## ", 1)[0]
+        own = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
+        common = {
+            name for name, field in Instance.model_fields.items() if f"| `{name}` |" in page.split("\n## `", 1)[0]
+        }
+        assert common == set(Instance.model_fields)
+        assert own | common == set(entry.load().Settings.model_fields)
 
-    with pytest.raises((LookupError, StopIteration)):
-        handbook.settings._sentences(Mute)
+
+class Mute(Part):
+    told: int = 1
+    """so often"""
+    silent: int = 1
+
+
+def test_a_setting_without_a_sentence_is_refused() -> None:
+    with pytest.raises(LookupError, match=r"Mute\.silent"):
+        settings_table(Mute, "reference/settings.md")
+    assert "| `told` | whole number | `1` | so often |" in settings_table(Mute, "reference/settings.md", ["told"])
 
 
 def test_words_in_angle_brackets_stay_words_and_pages_become_links() -> None:

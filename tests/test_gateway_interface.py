@@ -13,9 +13,12 @@ from gateway.explanations import EXPLANATIONS
 from gateway.problems import TABLE
 from gateway.routes import describing_views
 from gateway.routes.views import read
+from handbook.http import document
 from tests.support.gateway import CITIZEN, City
 
 pytestmark = pytest.mark.anyio
+
+ISSUER = {"/.well-known/openid-configuration", "/oauth/jwks.json", "/oauth/token"}
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +161,17 @@ async def test_each_kind_of_problem_has_a_line(city: City) -> None:
         assert problem.advice in answer.text
         assert EXPLANATIONS[problem.slug].when in answer.text
     assert (await get(city, f"/errors/{CITIZEN}")).status_code == 404
+
+
+async def test_the_reference_is_made_of_the_document_that_is_served(city: City) -> None:
+    served = (await get(city, "/openapi.json")).json()
+    made = (await document())["paths"]
+    assert {path for path in made if path not in served["paths"]} == ISSUER  # this city has none of its own
+    assert {path: made[path] for path in served["paths"]} == served["paths"]
+    needed = {path: each["post"]["security"] for path, each in served["paths"].items() if path.endswith("/view")}
+    assert all(each == [{"token": ["view"]}, {"bound": ["view"]}] for each in needed.values())
+    assert len(needed) == 2
+    assert "scope <code>publish</code>" in (await get(city, "/docs")).text
 
 
 async def test_nothing_of_the_framework_is_served(city: City) -> None:

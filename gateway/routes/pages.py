@@ -106,11 +106,17 @@ def page(document: Mapping[str, Any]) -> str:
 def _operation(path: str, method: str, operation: Mapping[str, Any]) -> str:
     return (
         f'<h2 id="{_anchor(path, method)}"><span class="method">{method.upper()}</span> {escape(path)}</h2>'
-        f"<p><strong>{escape(operation['summary'])}</strong></p>{_prose(operation.get('description', ''))}"
+        f"<p><strong>{escape(operation['summary'])}</strong>{_scope(operation)}</p>"
+        + _prose(operation.get("description", ""))
         + _parameters(operation.get("parameters", ()))
         + _request(operation.get("requestBody"))
         + _responses(operation["responses"])
     )
+
+
+def _scope(operation: Mapping[str, Any]) -> str:
+    needed = {scope for each in operation.get("security", ()) for scopes in each.values() for scope in scopes}
+    return "".join(f" scope <code>{escape(scope)}</code>" for scope in sorted(needed))
 
 
 def _parameters(parameters: Iterable[Mapping[str, Any]]) -> str:
