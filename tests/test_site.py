@@ -127,6 +127,12 @@ def test_links_to_files_of_the_repository_are_names_unless_it_has_an_address(sit
     ).read_text("utf-8")
 
 
+def test_a_chinese_page_bears_its_language(site: Path) -> None:
+    page = (site / "index.zh-CN.html").read_text("utf-8")
+    assert '<p lang="zh-CN">' in page
+    assert '<p lang="zh-CN">' not in (site / "index.html").read_text("utf-8")
+
+
 def test_a_link_that_is_called_after_its_file_is_called_after_the_page(site: Path) -> None:
     assert '<a href="semantics.html">Semantics</a> sections 2 and 3' in (site / "contracts.html").read_text("utf-8")
     assert "broker.md</a>" not in (site / "reference/commands.html").read_text("utf-8")
