@@ -7,13 +7,32 @@ from collections.abc import Mapping
 from exchange.contracts import schema, terms, wire
 from exchange.contracts.logical import MAX_PRECISION
 from exchange.subjects import SCHEMES
+from handbook import values
 from handbook.writing import linked, prose, table
 
 PAGE = "reference/contracts.md"
 _INTRODUCTION = """
-A contract is an Avro schema with one property more, `exchange`. docs/contracts.md shows a whole one and how it changes,
-docs/contracts.md#types which type is written how. Members that are not listed here are refused.
+A contract is an Avro schema with one property more, `exchange`. docs/contracts.md shows a whole one, and how it
+changes. Members of `exchange` that are not listed here are refused.
 """
+_TYPES = """
+A type stands plain (`"string"`) or as an object; `logicalType` stands inside of it. docs/contracts.md#types says what
+no value may be.
+"""
+_AVRO = (
+    ("`namespace`", "the contract", "`gov.<department>`; it names the owner"),
+    ("`name`", "the contract, record, enum, fixed", "CamelCase; the contract's is the dataset's"),
+    ("`doc`", "the contract, a field", "one sentence; a field must have it"),
+    ("`fields`", "the contract, record", "its fields, in their order on the wire"),
+    ("`name`", "a field", "snake_case; not `delete`"),
+    ("`type`", "a field", "one of the types above, or the name of one that was defined before"),
+    ("`default`", "a field", "what it is where nothing is said; for a union of its first branch"),
+    ("`aliases`", "a field", "its former names: a record that has them is read as before"),
+    ("`symbols`", "enum", "its words"),
+    ("`items`", "array", "the type of what is in it"),
+    ("`values`", "map", "the type of what is in it"),
+    ("`precision`, `scale`, `size`", "decimal", "its digits, those behind the point, and the bytes of a fixed"),
+)
 
 
 def page() -> str:
@@ -29,6 +48,7 @@ def page() -> str:
         ("values of one record, nested ones counted", f"{wire.MAX_VALUES:,}"),
         ("bytes of one record", f"{wire.MAX_DATUM_BYTES:,}"),
     ]
+    types = table(("what you have", "Avro type", "Python", "JSON"), values.rows())
     return (
         f"# What a contract says\n\n{linked(prose(_INTRODUCTION), PAGE)}"
         f"{_members('exchange', terms.MEMBERS)}{_members('subject', terms.SUBJECT_MEMBERS)}"
@@ -36,6 +56,8 @@ def page() -> str:
         f"\n## Schemes\n\n{table(('scheme', 'kind', 'what it is'), schemes)}"
         f"\n## Sharing classes\n\n{table(('class', 'what it means'), sharing)}"
         f"\n## Levels\n\n{table(('level', 'meaning', 'who may see it'), levels)}"
+        f"\n## Types\n\n{linked(prose(_TYPES), PAGE)}\n{types}"
+        f"\n## What a type and a field say\n\n{table(('member', 'of', 'what it says'), _AVRO)}"
         f"\n## Bounds\n\n{table(('what', 'at most'), bounds)}"
     )
 

@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 
 from connectors.config import Instance, kinds
 from exchange.cli import GROUP, OWN
+from exchange.contracts import schema
 from exchange.settings import Part, Settings
 from gateway.problems import TABLE
 from handbook.models import settings_table
@@ -59,6 +60,12 @@ def test_every_kind_of_connector_has_its_settings() -> None:
         }
         assert common == set(Instance.model_fields)
         assert own | common == set(entry.load().Settings.model_fields)
+
+
+def test_every_type_that_a_contract_may_have_is_shown() -> None:
+    shown = pages()["reference/contracts.md"].split("## Types")[1]
+    for word in (*schema._PRIMITIVES, *schema._LOGICAL, *schema._COMPLEX, "decimal", "null"):
+        assert f'"{word}"' in shown, word
 
 
 class Mute(Part):
