@@ -104,8 +104,9 @@ def _union(draw: Draw, depth: int, used: set[str], open_: list[str]) -> Any:
         branch = _schema(draw, depth - 1, used, open_, True)
         # fastavro tells the types of one union by the last part of their names, also where a name stands for a type.
         what = (branch if isinstance(branch, str) else branch.get("name", branch["type"])).rpartition(".")[2]
-        # And it takes an enum's symbol for the text of a uuid, if both stand in one union.
-        confused = {"uuid", "enum"} <= {_meaning(one) for one in [*branches, branch]}
+        # It takes an enum's symbol for the text of a uuid, if both stand in one union, and any text for that of a date.
+        meanings = {_meaning(one) for one in [*branches, branch]}
+        confused = {"uuid", "enum"} <= meanings or ("date" in meanings and not meanings.isdisjoint({"enum", "string"}))
         if what not in seen and not isinstance(branch, list) and not confused:
             seen.add(what)
             branches.append(branch)
