@@ -26,7 +26,7 @@ from exchange.metrics import CONNECTOR
 from exchange.publish import CursorFile, Layout, Outcome, Publishing, Reading, Tolerance
 from exchange.registry import HttpRegistry, Registry
 from exchange.settings import Settings, read_secret
-from exchange.wiring import client_secret, gateway_url, key_maker, metrics_listener, open_broker
+from exchange.wiring import client_secret, gateway_url, key_maker, metrics_listener, open_broker, refuse_while_restoring
 
 log = structlog.get_logger()
 
@@ -147,6 +147,7 @@ def run(
     Raises SettingWrong, SourceRefused, TooManyRejects, CursorHeld, TopicChanged, Incompatible; if `once`, also what
     time would mend: SourceUnavailable, RegistryUnavailable, BrokerUnavailable, CursorUnavailable.
     """
+    refuse_while_restoring(settings)
     loaded = Loaded(file, settings, clock)
 
     def patiently(call: Callable[[], T]) -> T:

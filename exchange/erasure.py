@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import datetime, timedelta
 
 from exchange.clock import Clock
 from exchange.contracts import Contract
 from exchange.errors import InvalidIdentifier, Rejected, StoreUnavailable
-from exchange.records import ERASE, ERASURES_TOPIC, Envelope, Erasure, Message, Origin
+from exchange.records import ERASE, ERASURES_TOPIC, Envelope, Erasure, Message, Origin, rejects_topic
 from exchange.store import Store
 from exchange.subjects import KeyMaker, message_key, parse, split_key
 from exchange.topics import Broker, TopicSpec
@@ -50,21 +50,51 @@ def listed(broker: Broker) -> dict[str, Erasure]:
     return {each.subject_key: each for each in found}
 
 
-def again(erasures: Iterable[Erasure], made: datetime) -> list[Erasure]:
-    """Those of which a backup of this time may not know yet."""
-    return [each for each in erasures if each.done is None or each.done > made - _EARLIER]
+def merged(*lists: Mapping[str, Erasure]) -> dict[str, Erasure]:
+    """The newest word on each subject."""
+    found: dict[str, Erasure] = {}
+    for each in (erasure for known in lists for erasure in known.values()):
+        other = found.get(each.subject_key)
+        if other is None or (each.ordered, each.done is not None) >= (other.ordered, other.done is not None):
+            found[each.subject_key] = each
+    return found
+
+
+def again(orders: Mapping[str, Erasure], restored: Mapping[str, Erasure], made: datetime) -> list[Erasure]:
+    """Those of which a backup of this time may not know yet. `restored` is the list as it stands behind the restore.
+
+    What is done and stands there word for word, from before the backup, needs no second time: what was said of the
+    subject since is in the backup too.
+    """
+    return [
+        each
+        for key, each in merged(restored, orders).items()
+        if each.done is None
+        or each.done > made
+        or (each.done > made - _EARLIER and (key not in restored or restored[key] != each))
+    ]
 
 
 class Eraser:
     """Orders erasures and carries them out. `contracts` are the newest of every contract and major that has a topic.
 
+    `read` are the topics that materialisers read, of those and of rejects: what is served no longer is erased too, and
+    nobody would read it to its end.
+
     Every method raises StoreUnavailable and BrokerUnavailable, after which the same call may be made again.
     """
 
     def __init__(
-        self, store: Store, broker: Broker, contracts: Sequence[Contract], keys: KeyMaker, clock: Clock
+        self,
+        store: Store,
+        broker: Broker,
+        contracts: Sequence[Contract],
+        read: Collection[str],
+        keys: KeyMaker,
+        clock: Clock,
     ) -> None:
         self._store = store
+        self._read = set(read)
         self._broker = broker
         self._contracts = contracts
         self._topics = {
@@ -79,17 +109,19 @@ class Eraser:
         self._put(erasure)
         return erasure
 
-    def apply_again(self, erasure: Erasure, *, topics: bool) -> None:
+    def apply_again(self, erasure: Erasure, *, topics: bool, store: bool) -> None:
         """Apply an erasure to what was restored from a backup of before it, while nothing runs.
 
-        `topics`: whether the topics were restored too. Topics that were not have its deletions, and behind them what
-        was said of the subject since, which stands: materialisers read both in their order.
+        `topics`, `store`: whether these were restored. Topics that were not have its deletions, and behind them what
+        was said of the subject since, which stands: materialisers read both in their order. A store that was not knows
+        what was said since.
         """
         if topics:
-            self._delete(erasure.subject_key, self._identities(erasure.subject_key))
+            self._delete(erasure.subject_key, self._identities(erasure.subject_key, whole=not store))
             self._put(erasure)
-        self._store.erase(erasure.subject_key)
-        self._drop_rejects(erasure.subject_key)
+        if store:
+            self._store.erase(erasure.subject_key)
+            self._drop_rejects(erasure.subject_key)
 
     def would(self, subject_key: str) -> dict[str, int]:
         """How many records of each topic an erasure would find now."""
@@ -113,18 +145,22 @@ class Eraser:
             records += len(found)
             rejects += self._drop_rejects(erasure.subject_key)
             self._until_read(deadline)
+            rejects += self._drop_rejects(erasure.subject_key)  # those that waited in the rejects topics too
             if not self._identities(erasure.subject_key):
+                self._store.overwrite_log()
                 done = erasure.finished(self._clock(), records, rejects)
-                self._put(done)
+                listed_now = listed(self._broker).get(erasure.subject_key)
+                if listed_now is None or listed_now.ordered <= erasure.ordered:
+                    self._put(done)  # else somebody has ordered it once more meanwhile, and that one is open
                 return done
         raise StoreUnavailable("records of this subject come in without pause")
 
     # --- what there is ------------------------------------------------------------------------------------------------
 
-    def _identities(self, subject_key: str) -> list[Identity]:
-        """What is stored with a value, and what stands with one in the topics behind the positions."""
+    def _identities(self, subject_key: str, *, whole: bool = False) -> list[Identity]:
+        """What is stored with a value, and what stands with one in the topics behind the positions (or anywhere)."""
         known = dict.fromkeys(self._store.known_of(subject_key))
-        positions = self._store.positions(self._topics.values())
+        positions = {} if whole else self._store.positions(self._topics.values())
         for (contract, major), name in self._topics.items():
             begin = {partition: offset for (of, partition), offset in positions.items() if of == name}
             unread: dict[str, bool] = {}  # record key -> whether its newest word has a value
@@ -180,7 +216,9 @@ class Eraser:
 
     def _until_read(self, deadline: float) -> None:
         """Wait until the positions have passed what is in the topics now. Raises StoreUnavailable."""
-        states = [state for name in self._topics.values() if (state := self._broker.state(name)) is not None]
+        rejects = {rejects_topic(each.department) for each in self._contracts}
+        awaited = self._read & {*self._topics.values(), *rejects}
+        states = [state for name in awaited if (state := self._broker.state(name)) is not None]
         ends = {
             (each.name, partition): end
             for each in states
@@ -188,7 +226,7 @@ class Eraser:
             if earliest < end
         }
         while True:
-            positions = self._store.positions(self._topics.values())
+            positions = self._store.positions(awaited)
             behind = [place for place, end in ends.items() if positions.get(place, 0) < end]
             if not behind:
                 return

@@ -152,6 +152,16 @@ def data_folder(settings: Settings) -> Path:
     return data
 
 
+def refuse_while_restoring(settings: Settings) -> None:
+    """Raise SettingWrong while a backup is put back here, or where that broke off: nothing may run then."""
+    from exchange.backup import RESTORING
+
+    if (file := settings.path(settings.data) / RESTORING).exists():
+        raise SettingWrong(
+            f"a backup is being put back, or that broke off ({file}): run `exchange backup restore` again"
+        )
+
+
 def standing_name(settings: Settings, role: str) -> StandingName:
     """The standing name of this process in the `data` folder, if there can be one; the caller closes it in the end."""
     with suppress(SettingWrong):

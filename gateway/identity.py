@@ -92,21 +92,17 @@ class Identity:
             else:
                 known = await self._token(header)
             token = known.token
-            if not known.of_bearer:
+            client = self._bundle().client(token.issuer, token.client_id)
+            if client is not None and not known.of_bearer:  # a proof is noted for who may come in only
                 await self._binding.check(scope, token, known.proven)
+            if client is not None and client.sender_constrained is not None:
+                demand(client, token, known.proven)
         except TokenRefused as error:
             self._count(error.reason)
             raise
-        client = self._bundle().client(token.issuer, token.client_id)
         if client is None:
             self._count("unlisted")
             raise Forbidden("this client is not in the list of clients")
-        if client.sender_constrained is not None:
-            try:
-                demand(client, token, known.proven)
-            except TokenRefused as error:
-                self._count(error.reason)
-                raise
         caller = scope[CALLER] = Caller(
             client, token.scopes.intersection(client.scopes), token.person, "DPoP" if known.proven else "Bearer"
         )

@@ -33,6 +33,7 @@ from exchange.wiring import (
     open_store,
     process_name,
     public_keys,
+    refuse_while_restoring,
     signer,
     standing_name,
     store_url,
@@ -63,6 +64,7 @@ def create_app(settings: Settings) -> Edge:
 
 def make_parts(settings: Settings, clock: Clock) -> Parts:
     """Make every part. Raises SettingWrong."""
+    refuse_while_restoring(settings)
     data = data_folder(settings)
     DATA_FREE.set_function(lambda: shutil.disk_usage(data).free)
     DATA_SIZE.set_function(lambda: shutil.disk_usage(data).total)

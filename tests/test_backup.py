@@ -15,14 +15,19 @@ import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
-from exchange.backup import Backup, Database, PostgresDatabase, SqliteFile, create, problems, read
-from exchange.cli import audit, backup, erase
+from exchange import erasure
+from exchange.backup import RESTORING, Backup, Database, PostgresDatabase, SqliteFile, create, problems, read
+from exchange.cli import audit, backup, erase, up
+from exchange.cli import materialise as materialise_command
 from exchange.clock import system_clock
 from exchange.errors import BadRequest, Conflict, SettingWrong, StoreUnavailable
+from exchange.records import ERASURES_TOPIC, Erasure, Facet, Message, Origin
 from exchange.settings import Settings
 from exchange.standing import StandingName
+from exchange.store import Batch
 from exchange.subjects import parse
 from exchange.wiring import key_maker, open_broker, open_store
+from gateway.parts import create_app
 from tests.support.drill import BACKINGS, Drill, places
 from tests.support.site import CITIZEN
 from tests.support.site import Site as Still
@@ -81,13 +86,13 @@ def test_it_comes_back_as_it_was(filled: Place, tmp_path: Path) -> None:
     assert (made.facts, [each.name for each in made.saved]) == ({"a": "b"}, ["store"])
     filled.execute("INSERT INTO kept VALUES (3)")
     assert filled.database.occupied() is not None
-    with pytest.raises((FileExistsError, StoreUnavailable)):
-        filled.database.put_back(made.folder / made.saved[0].file)
+    with pytest.raises((Conflict, StoreUnavailable)):
+        filled.database.put_back(filled.database.stage(made.folder / made.saved[0].file))
     assert filled.rows() == [1, 2, 3], "never over what stands there"
     aside = filled.database.move_aside("before-x")
     assert aside is not None
     assert filled.database.occupied() is None
-    filled.database.put_back(made.folder / made.saved[0].file)
+    filled.database.put_back(filled.database.stage(made.folder / made.saved[0].file))
     assert filled.rows() == [1, 2]
     if isinstance(filled.database, SqliteFile):
         with closing(sqlite3.connect(aside)) as former:
@@ -124,7 +129,7 @@ def test_writers_go_on_and_what_is_saved_is_one_moment(filled: Place, tmp_path: 
         stop.set()
         writer.join()
     filled.database.move_aside("before-x")
-    filled.database.put_back(made.folder / made.saved[0].file)
+    filled.database.put_back(filled.database.stage(made.folder / made.saved[0].file))
     rows = set(filled.rows()) - {1, 2}
     assert rows
     assert rows == {-n for n in rows}
@@ -304,6 +309,141 @@ def test_only_the_store(still: Still, tmp_path: Path) -> None:
     assert (still.folder / "data" / "topics.db").read_bytes() == kept
     with closing(open_store(still.settings(), system_clock)) as store:
         assert store.newest_bundle_version() != newest, "the bundle is the one of the backup"
+
+
+def test_only_the_topics(still: Still, tmp_path: Path) -> None:
+    """They end before what the store has read: what comes next into them is read all the same."""
+    topic = "civil.person.v1"
+    with closing(open_broker(still.settings())) as broker, closing(broker.publisher()) as publisher:
+        publisher.publish(topic, [Message(b"k", b"v", {})] * 2)
+        done(still.config, "create", str(tmp_path / "b"))
+        publisher.publish(topic, [Message(b"k", b"v", {})] * 3)
+        state = broker.state(topic)
+    assert state is not None
+    with closing(open_store(still.settings(), system_clock)) as store:
+        position = store.take(topic, 0, "test", state.id)
+        store.apply([Batch(topic, 0, position.epoch, position.offset, 5)])
+        assert store.positions([topic]) == {(topic, 0): 5}
+        done(still.config, "restore", str(tmp_path / "b"), "--replace", "--only", "topics")
+        assert store.positions([topic]) == {(topic, 0): 2}
+
+
+def test_only_the_audit_log_leaves_what_was_said_since_an_erasure(still: Still, tmp_path: Path) -> None:
+    done(still.config, "create", str(tmp_path / "b"))
+    key = key_maker(still.settings()).subject(parse("cn.ric", CITIZEN))
+    with closing(open_broker(still.settings())) as broker, closing(broker.publisher()) as publisher:
+        broker.ensure(erasure.topic())
+        order = Erasure(key, "a/1", system_clock(), system_clock(), 1, 0)
+        publisher.publish(ERASURES_TOPIC, [order.message()])
+    with closing(open_store(still.settings(), system_clock)) as store:
+        said = Facet.of(
+            key, "civil.person", 1, "", "{}", 1, Origin("civil/test", 1, 1), 0, 0, None, system_clock()
+        )  # fmt: skip
+        position = store.take("civil.person.v1", 0, "test", "id")
+        store.apply([Batch("civil.person.v1", 0, position.epoch, position.offset, 1, [said])])
+        told = done(still.config, "restore", str(tmp_path / "b"), "--replace", "--only", "audit")
+        assert told["restored"] == ["audit"]
+        assert len(store.known_of(key)) == 1
+
+
+@pytest.mark.parametrize("left", ["-wal", "-shm"])
+def test_a_log_that_was_left_alone_is_not_played_back(still: Still, tmp_path: Path, left: str) -> None:
+    done(still.config, "create", str(tmp_path / "b"))
+    store = still.folder / "data" / "store.db"
+    beside = store.with_name(store.name + left)
+    store.unlink()
+    beside.write_bytes(b"pages of the store that is gone")
+    assert isinstance(run(still.config, "restore", str(tmp_path / "b")).exception, Conflict), "something stands there"
+    told = done(still.config, "restore", str(tmp_path / "b"), "--replace")
+    assert any(Path(aside + left).exists() for aside in told["moved"])
+    assert not beside.exists() or beside.read_bytes() != b"pages of the store that is gone"
+
+
+class Full(OSError):
+    """The disk is full."""
+
+
+@pytest.mark.parametrize("at", ["stage", "put_back"])
+def test_a_restore_that_fails_at_once_leaves_all_as_it_was(
+    still: Still, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    done(still.config, "create", str(tmp_path / "b"))
+    before = kept(still)
+    whole = getattr(SqliteFile, at)
+
+    def full(self: SqliteFile, file: Path) -> Any:
+        if at == "stage":
+            raise Full
+        file.unlink()
+        raise Full
+
+    monkeypatch.setattr(SqliteFile, at, full)
+    assert isinstance(run(still.config, "restore", str(tmp_path / "b"), "--replace").exception, Full)
+    assert kept(still) == before
+    assert not (still.folder / "data" / RESTORING).exists()
+    monkeypatch.setattr(SqliteFile, at, whole)
+    assert done(still.config, "restore", str(tmp_path / "b"), "--replace")["restored"]
+
+
+def test_a_restore_that_was_killed_is_repeated_with_the_orders_that_were_known(
+    still: Still, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list of orders was in the topics that were moved aside; until it is repeated, no part starts."""
+    done(still.config, "create", str(tmp_path / "b"))
+    key = key_maker(still.settings()).subject(parse("cn.ric", CITIZEN))
+    with closing(open_broker(still.settings())) as broker, closing(broker.publisher()) as publisher:
+        broker.ensure(erasure.topic())
+        order = Erasure(key, "a/1", system_clock(), system_clock(), 1, 0)
+        publisher.publish(ERASURES_TOPIC, [order.message()])
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(backup, "_settled", killed)
+    assert run(still.config, "restore", str(tmp_path / "b"), "--replace").exit_code != 0
+    monkeypatch.undo()
+    monkeypatch.setattr(backup, "load", Settings.load)
+    assert (still.folder / "data" / RESTORING).stat().st_mode & 0o077 == 0
+    for part in (materialise_command.materialise, up.up):
+        with pytest.raises(SettingWrong, match="restore"):
+            part(still.config)
+    with pytest.raises(SettingWrong, match="restore"):
+        create_app(still.settings())
+    assert done(still.config, "restore", str(tmp_path / "b"), "--replace")["erasures"] == 1
+    assert not (still.folder / "data" / RESTORING).exists()
+    with closing(open_broker(still.settings())) as broker:
+        assert erasure.listed(broker) == {key: order}
+
+
+def test_two_backups_of_one_name_at_once(tmp_path: Path) -> None:
+    class Slow(SqliteFile):
+        def save(self, target: Path) -> None:
+            with pytest.raises(Conflict, match="another backup"):
+                create(tmp_path / "b", {}, {}, system_clock())
+            super().save(target)
+
+    sqlite3.connect(tmp_path / "kept.db").close()
+    made = create(tmp_path / "b", {"store": Slow(tmp_path / "kept.db")}, {}, system_clock())
+    assert problems(made) == []
+
+
+@pytest.mark.services
+def test_what_a_restore_set_aside_is_not_saved_with_it(fresh_postgres: Callable[[], str], tmp_path: Path) -> None:
+    url = fresh_postgres()
+    database = PostgresDatabase(url, {}, OURS)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept (n int PRIMARY KEY)")
+        connection.execute("INSERT INTO kept VALUES (1)")
+    for turn in range(3):
+        made = create(tmp_path / f"b{turn}", {"store": database}, {}, system_clock())
+        assert database.move_aside(f"before-{turn}") is not None
+        database.put_back(database.stage(made.folder / made.saved[0].file))
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT n FROM kept").fetchall() == [(1,)]
+    database.move_aside("before-x")
+    database.move_back("before-x")
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT n FROM public.kept").fetchall() == [(1,)]
 
 
 def test_who_takes_a_backup_and_who_puts_one_back_is_in_the_audit_log(still: Still, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ from exchange.errors import (
     SettingWrong,
     StoreUnavailable,
 )
+from exchange.files import Unfit, replace
 from exchange.settings import Settings
+from exchange.store import Store
 from exchange.wiring import open_store
 from gateway.issuer import load_clients
 from tests.support.site import Site
@@ -156,7 +159,7 @@ def test_a_dry_run_says_what_would_come_of_it_and_writes_nothing(site: Site) -> 
         (("add", "tax-desk", "--department", "tax"), Conflict, "stands in clients.toml already"),
         (("add", "x", "--department", "tax", "--purpose", "curiosity"), NotFound, "curiosity"),
         (("add", "x", "--department", "tax", "--scope", "admin"), NotFound, "admin"),
-        (("add", "a b", "--department", "tax"), PolicyRefused, "client_id"),
+        (("add", "a b", "--department", "tax"), SettingWrong, "letters, digits"),
         (("add", "x", "--department", "tax", "--sender-constrained", "mls"), PolicyRefused, "sender_constrained"),
         (("strike", "nobody"), NotFound, "no client nobody"),
         (("strike", "tax-desk", "--issuer", "https://elsewhere.example"), NotFound, "of https://elsewhere.example"),
@@ -280,3 +283,75 @@ def test_editing_keeps_every_other_byte(found: list[tuple[str, str, str]], data:
 
 def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+# --- two at the same moment -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_an_apply_that_read_the_files_before_a_strike_does_not_undo_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """`exchange up` applies too: it has read the files, and then a client is struck."""
+    read, calls = policy.read_policies, [0]
+
+    def and_then_struck(*arguments: Any) -> Any:
+        found = read(*arguments)
+        calls[0] += 1
+        if calls[0] == after:
+            assert run(site, "strike", "tax-desk").exit_code == 0
+        return found
+
+    monkeypatch.setattr(policy, "read_policies", and_then_struck)
+    site.apply()
+    assert "tax-desk" not in in_force(site)[1]
+    monkeypatch.undo()
+    site.apply()
+    assert "tax-desk" not in in_force(site)[1]
+
+
+def test_a_strike_and_an_apply_that_comes_before_its_bundle(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    save, calls = Store.save_bundle, [0]
+
+    def and_before_that_an_apply(self: Store, *arguments: Any) -> None:
+        calls[0] += 1
+        if calls[0] == 1:
+            site.apply()
+        save(self, *arguments)
+
+    monkeypatch.setattr(Store, "save_bundle", and_before_that_an_apply)
+    assert run(site, "strike", "tax-desk").exit_code == 0
+    assert "tax-desk" not in in_force(site)[1]
+
+
+def test_who_is_overtaken_again_and_again_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overtaken(*_: Any) -> None:
+        raise Conflict("other policies were applied meanwhile")
+
+    monkeypatch.setattr(Store, "save_bundle", overtaken)
+    refused = run(site, *ADD)
+    assert isinstance(refused.exception, Conflict)
+    assert "again" in str(refused.exception)
+
+
+def test_of_two_that_edit_at_once_the_second_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "clients.toml"
+    for _ in range(50):
+        file.write_bytes(b"before")
+        told: list[bool] = []
+        begin = threading.Barrier(2)
+
+        def edit(after: bytes, told: list[bool] = told, begin: threading.Barrier = begin) -> None:
+            begin.wait()
+            try:
+                replace(file, b"before", after)
+                told.append(True)
+            except Unfit:
+                told.append(False)
+
+        editors = [threading.Thread(target=edit, args=(text,)) for text in (b"one", b"two")]
+        for each in editors:
+            each.start()
+        for each in editors:
+            each.join()
+        assert sorted(told) == [False, True]

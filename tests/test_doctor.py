@@ -305,6 +305,22 @@ def test_policies_that_are_refused_are_told_reason_by_reason(site: Site) -> None
     assert "purposes.toml" in text
 
 
+def test_clients_that_can_never_come_in(site: Site) -> None:
+    clients = site.folder / "policies/clients.toml"
+    text = clients.read_text("utf-8")
+    for client, how in (("tax-desk", "mtls"), ("credit-office", "dpop")):
+        named = f'client_id = "{client}"\n'
+        text = text.replace(named, f'{named}sender_constrained = "{how}"\n')
+    clients.write_text(text, "utf-8")
+    site.apply()
+    told_now = told(found(site))
+    assert "client tax-desk must show a certificate, and gateway.client_cert_peers names no proxy" in told_now
+    assert "credit-office" not in told_now
+    told_now = told(found(site, gateway={"host": "0.0.0.0", "client_cert_peers": ["10.0.0.1"]}))
+    assert "client credit-office must prove its key for an address, and gateway.public_url names none" in told_now
+    assert "tax-desk" not in told_now
+
+
 def test_what_is_without_effect(site: Site) -> None:
     text = told(found(site, gateway={"subjects_per_day_of": {"nobody": 5}}))
     assert "policies: without effect: gateway.subjects_per_day_of: there is no client nobody" in text

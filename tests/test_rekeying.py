@@ -170,7 +170,7 @@ def test_a_store_made_from_the_topics_alone_is_the_same(
         read_all(bus, NEW, second)
         assert facets(second) == expected(before)
         bus.broker.ensure(erasure.topic())
-        eraser = Eraser(second, bus.broker, list(bus.contracts.values()), NEW, clock)
+        eraser = Eraser(second, bus.broker, list(bus.contracts.values()), bus.topics, NEW, clock)
         with Running(bus.materialiser(keys=NEW, store=second)):  # partitions that were cut are empty, and not unread
             assert eraser.carry_out(eraser.order(NEW.subject(parse("cn.ric", CITIZEN)), "a/1"), 30).records == 5
         assert list(facets(second)) == [NEW.subject(parse("cn.ric", OTHER))]

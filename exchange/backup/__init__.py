@@ -11,8 +11,10 @@ log. So no position points behind the end of a topic, and no checkpoint covers a
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +29,7 @@ from exchange.files import synced
 __all__ = ["Backup", "Database", "PostgresDatabase", "Saved", "SqliteFile", "create", "problems", "read"]
 
 MANIFEST = "manifest.json"
+RESTORING = "restoring.json"  # in the data folder while a backup is put back: no part starts
 FORM = 1
 _PIECE = 1 << 20
 _PROBLEMS: Mapping[str, Callable[[Path], list[str]]] = {
@@ -44,7 +47,9 @@ class Database(Protocol):
     def save(self, target: Path) -> None: ...
     def occupied(self) -> str | None: ...
     def move_aside(self, mark: str) -> str | None: ...
-    def put_back(self, saved: Path) -> None: ...
+    def move_back(self, mark: str) -> None: ...
+    def stage(self, saved: Path) -> Path: ...
+    def put_back(self, staged: Path) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +81,16 @@ def create(folder: Path, databases: Mapping[str, Database], facts: Mapping[str, 
         raise Conflict(f"{folder} exists; a backup is never written over another")
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of one that was killed
-    partial.mkdir(mode=0o700)
+    partial.mkdir(mode=0o700, exist_ok=True)
+    handle = os.open(partial, os.O_RDONLY)
     try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise Conflict(f"another backup is being made in {folder}") from None
+    try:
+        for left in partial.iterdir():  # of one that was killed
+            left.unlink()
         saved = []
         for name, database in databases.items():
             if database.exists():
@@ -102,6 +114,8 @@ def create(folder: Path, databases: Mapping[str, Database], facts: Mapping[str, 
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    finally:
+        os.close(handle)
     return read(folder)
 
 
@@ -110,6 +124,8 @@ def read(folder: Path) -> Backup:
     try:
         document = json.loads((folder / MANIFEST).read_text("utf-8"))
         form, made = document["form"], datetime.fromisoformat(document["made"])
+        if made.tzinfo is None:
+            raise ValueError("a time without a zone")  # noqa: TRY301
         saved = [Saved(**each) for each in document["saved"]]
         facts = dict(document["facts"])
         sound = all(

@@ -19,7 +19,7 @@ import psycopg
 
 from exchange import sqlite
 from exchange.errors import Conflict, SettingWrong, StoreUnavailable
-from exchange.files import synced
+from exchange.files import owned_as_folder, synced
 from exchange.store.database import postgres_parameters
 
 _SERVICE = "exchange"
@@ -59,20 +59,30 @@ class SqliteFile:
 
     def occupied(self) -> str | None:
         """What stands where it would be put back."""
-        return str(self.path) if self.path.exists() else None
+        return next((str(file) for file in self._sides() if file.exists()), None)
 
     def move_aside(self, mark: str) -> str | None:
-        """Give what stands there another name; which."""
-        if not self.path.exists():
+        """Give what stands there another name; which. A log without its file goes too: it would be played back."""
+        if self.occupied() is None:
             return None
-        for side in _SIDES:
-            file = self.path.with_name(self.path.name + side)
+        for file, aside in zip(self._sides(), self._sides(f".{mark}"), strict=True):
             if file.exists():
-                file.rename(self.path.with_name(f"{self.path.name}.{mark}{side}"))
+                file.rename(aside)
+        synced(self.path.parent)
         return f"{self.path}.{mark}"
 
-    def put_back(self, saved: Path) -> None:
-        """Put a saved file in the empty place, durably and in one step."""
+    def move_back(self, mark: str) -> None:
+        """What `move_aside` did, undone where the place is empty."""
+        for file, aside in zip(self._sides(), self._sides(f".{mark}"), strict=True):
+            if aside.exists() and not file.exists():
+                aside.rename(file)
+        synced(self.path.parent)
+
+    def _sides(self, more: str = "") -> list[Path]:
+        return [self.path.with_name(f"{self.path.name}{more}{side}") for side in _SIDES]
+
+    def stage(self, saved: Path) -> Path:
+        """Bring a saved file beside the place where it will be, durably: room for it is there then."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, name = tempfile.mkstemp(prefix=f".{self.path.name}-", dir=self.path.parent)
         try:
@@ -80,9 +90,20 @@ class SqliteFile:
                 shutil.copyfileobj(source, target, 1 << 20)
                 target.flush()
                 os.fsync(target.fileno())
-            os.link(name, self.path)  # and not over anything
-        finally:
+            owned_as_folder(Path(name))
+        except BaseException:
             os.unlink(name)
+            raise
+        return Path(name)
+
+    def put_back(self, staged: Path) -> None:
+        """Give what was staged its name, in the empty place. Raises Conflict."""
+        try:
+            if (standing := self.occupied()) is not None:
+                raise Conflict(f"{standing} stands there again: something was started")
+            os.link(staged, self.path)  # and not over anything
+        finally:
+            staged.unlink()
         synced(self.path.parent)
 
 
@@ -104,7 +125,8 @@ class PostgresDatabase:
 
     def save(self, target: Path) -> None:
         """Dump it as it is now, in one snapshot. Raises SettingWrong, StoreUnavailable."""
-        self._run("pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--file={target}")
+        # Of other schemas none is ours but what a restore has set aside.
+        self._run("pg_dump", "--format=custom", "--no-owner", "--no-privileges", "--schema=public", f"--file={target}")
         target.chmod(0o600)
 
     @staticmethod
@@ -133,12 +155,26 @@ class PostgresDatabase:
             connection.execute("CREATE SCHEMA public")
         return f"schema {aside}"
 
-    def put_back(self, saved: Path) -> None:
+    def move_back(self, mark: str) -> None:
+        """What `move_aside` did, undone where nothing stands in its place."""
+        aside = f"public_{mark}"
+        with self._connection() as connection:
+            there = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (aside,)).fetchone()
+        if there is not None and not self._tables():
+            with self._connection() as connection:
+                connection.execute("DROP SCHEMA public")
+                connection.execute(f'ALTER SCHEMA "{aside}" RENAME TO public')
+
+    def stage(self, saved: Path) -> Path:
+        """Nothing to do: the dump is read where it is."""
+        return saved
+
+    def put_back(self, staged: Path) -> None:
         """Restore a dump into the empty database, all of it or nothing. Raises SettingWrong, StoreUnavailable."""
         name = str(self._parameters.get("dbname", ""))
         self._run(
-            "pg_restore", "--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction",
-            f"--dbname={name}", str(saved),
+            "pg_restore", "--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction", "--schema=public",
+            f"--dbname={name}", str(staged),
         )  # fmt: skip
 
     def others(self) -> int:

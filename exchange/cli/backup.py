@@ -5,9 +5,10 @@ docs/backup.md has more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import closing
-from dataclasses import asdict
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,20 +18,23 @@ import typer
 from exchange import erasure
 from exchange.audit import verify_log
 from exchange.audit.tables import LINEAGE as AUDIT
-from exchange.backup import Backup, Database, PostgresDatabase, SqliteFile, create, problems, read
+from exchange.backup import RESTORING, Backup, Database, PostgresDatabase, SqliteFile, create, problems, read
 from exchange.cli.administration import note, open_audit
 from exchange.cli.audit import published_checkpoints
 from exchange.cli.erase import made
 from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
 from exchange.cli.restored import renewed
 from exchange.clock import system_clock
-from exchange.errors import BadRequest, Conflict, SettingWrong
-from exchange.records import Erasure
+from exchange.errors import BadRequest, Conflict, Rejected, SettingWrong
+from exchange.files import synced
+from exchange.records import ERASURES_TOPIC, Delivery, Erasure
 from exchange.settings import Settings
 from exchange.standing import held
+from exchange.store import Store
 from exchange.store.database import Lineage, is_sqlite, sqlite_path
 from exchange.store.tables import LINEAGE as STORE
-from exchange.wiring import audit_url, key_maker, open_broker, open_store, public_keys, store_url
+from exchange.topics import Broker
+from exchange.wiring import audit_url, data_folder, key_maker, open_broker, open_store, public_keys, store_url
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 
@@ -95,14 +99,12 @@ def restore(
     occupied = [what for each in targets if (what := each.occupied()) is not None]
     if occupied and not replace:
         raise Conflict(f"{', '.join(occupied)}: something stands there; with --replace it is moved aside")
-    orders = _orders(settings)  # those of now: the backup's list may be older
-    mark = f"before-{system_clock():%Y%m%dT%H%M%SZ}"
-    moved = [aside for each in targets if (aside := each.move_aside(mark)) is not None]
-    for database, file in wanted.values():
-        database.put_back(file)
-    if "topics" in wanted:
-        moved += cursors_aside(settings, mark)
-    told = _settled(settings, backup, list(wanted), orders)
+    with _restoring(settings) as restoring:
+        mark = f"before-{system_clock():%Y%m%dT%H%M%SZ}"
+        moved = _put_back(wanted, mark, restoring)
+        if "topics" in wanted:
+            moved += cursors_aside(settings, mark)
+        told = _settled(settings, backup, list(wanted), restoring.orders)
     if json:
         print_json({"restored": list(wanted), "moved": moved, **told})
         return
@@ -187,6 +189,70 @@ def cursors_aside(settings: Settings, mark: str) -> list[str]:
     return [str(aside)]
 
 
+@dataclass
+class _Restoring:
+    """The orders to erase that are known now, and whether something was changed that only a restore mends."""
+
+    orders: dict[str, Erasure]
+    changed: bool = False
+
+
+def _put_back(wanted: Mapping[str, tuple[Database, Path]], mark: str, restoring: _Restoring) -> list[str]:
+    """Move aside what stands there and put the backup in its place. If that fails at once, all of it is back."""
+    staged = {name: database.stage(file) for name, (database, file) in wanted.items()}
+    databases = [database for database, _ in wanted.values()]
+    try:
+        moved = [aside for each in databases if (aside := each.move_aside(mark)) is not None]
+        for name, (database, _) in wanted.items():
+            database.put_back(staged.pop(name))
+            restoring.changed = True
+    except BaseException:
+        for name, file in staged.items():
+            if file != wanted[name][1]:
+                file.unlink()
+        for each in databases:
+            each.move_back(mark)
+        raise
+    return moved
+
+
+@contextmanager
+def _restoring(settings: Settings) -> Iterator[_Restoring]:
+    """While it lasts no part starts here, and the orders to erase that are known now are known after a crash too."""
+    file = data_folder(settings) / RESTORING
+    restoring = _Restoring({}, changed=file.exists())
+    known = erasure.merged(_remembered(file), _orders(settings))  # those of now: the backup's list may be older
+    partial = file.with_suffix(".partial")
+    messages = [each.message() for each in known.values()]
+    partial.write_text(json.dumps([[each.key.decode(), (each.value or b"").decode()] for each in messages]), "utf-8")
+    partial.chmod(0o600)
+    synced(partial)
+    partial.rename(file)
+    synced(file.parent)
+    restoring.orders = known
+    try:
+        nothing_runs(settings, databases_of(settings).values())  # what starts from now on sees the file
+        yield restoring
+    except BaseException:
+        if not restoring.changed:
+            file.unlink()
+        raise
+    file.unlink()
+    synced(file.parent)
+
+
+def _remembered(file: Path) -> dict[str, Erasure]:
+    """What a restore that broke off has left. Raises SettingWrong if it is damaged."""
+    try:
+        found = json.loads(file.read_text("utf-8"))
+        deliveries = [Delivery(ERASURES_TOPIC, 0, 0, key.encode(), value.encode()) for key, value in found]
+        return {each.subject_key: each for each in map(Erasure.read, deliveries)}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError, Rejected):
+        raise SettingWrong(f"{file} is damaged: it has the orders to erase of a restore that broke off") from None
+
+
 def _orders(settings: Settings) -> dict[str, Erasure]:
     """The list of erasures as it stands now, where there is one."""
     topics = settings.url(settings.broker.url)
@@ -199,11 +265,13 @@ def _orders(settings: Settings) -> dict[str, Erasure]:
 def _settled(settings: Settings, backup: Backup, names: list[str], orders: dict[str, Erasure]) -> dict[str, Any]:
     with closing(open_store(settings, system_clock)) as store, closing(open_broker(settings)) as broker:
         store.migrate()
-        erased = erasure.again({**erasure.listed(broker), **orders}.values(), backup.made)
-        if erased:
+        if "topics" in names and "store" not in names:
+            _no_further_than_topics(store, broker)
+        erased = erasure.again(orders, erasure.listed(broker), backup.made)
+        if erased and {"topics", "store"} & set(names):
             eraser = made(settings, store, broker)
             for each in erased:
-                eraser.apply_again(each, topics="topics" in names)
+                eraser.apply_again(each, topics="topics" in names, store="store" in names)
     with open_audit(settings) as log:
         report = verify_log(log, published_checkpoints(settings), public_keys(settings), settings.audit.origin)
     findings = [str(finding) for finding in report.findings]
@@ -214,6 +282,12 @@ def _settled(settings: Settings, backup: Backup, names: list[str], orders: dict[
         "erasures": str(len(erased)),
     }
     return {"push_epoch": renewed(settings, details), "audit_log": findings, "erasures": len(erased)}
+
+
+def _no_further_than_topics(store: Store, broker: Broker) -> None:
+    """Topics alone were put back, and end before what the store has read: what comes next into them is to be read."""
+    states = [state for topic in store.topics_read() if (state := broker.state(topic)) is not None]
+    store.read_from_end({(each.name, partition): end for each in states for partition, (_, end) in each.bounds.items()})
 
 
 # --- telling ----------------------------------------------------------------------------------------------------------

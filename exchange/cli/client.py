@@ -16,7 +16,7 @@ import typer
 
 from exchange.agreements import Bundle, editing
 from exchange.agreements.model import Scope
-from exchange.cli.init import PLAIN_NAME, add_secret, write_private
+from exchange.cli.init import PLAIN_NAME, add_secret, check_secrets, write_private
 from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
 from exchange.cli.policy import ClientsEdit, apply_policies, read_policies
 from exchange.clock import system_clock
@@ -73,11 +73,14 @@ def add(
     }
     if sender_constrained is not None:
         entry["sender_constrained"] = sender_constrained
+    ours = settings.dev_issuer.enabled and entry["issuer"] == settings.dev_issuer.issuer
+    if ours:
+        check_secrets(settings, client)
     done = _change(
         settings, bundle, lambda text: editing.added(text, entry), "adds", entry, dry_run, with_other_changes
     )
     made: list[str] = []
-    if not dry_run and settings.dev_issuer.enabled and entry["issuer"] == settings.dev_issuer.issuer:
+    if ours and not dry_run:
         made = [str(file) for file in add_secret(settings, client)]
     if json:
         print_json({**done, "client": entry, "made": made})

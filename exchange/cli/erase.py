@@ -15,6 +15,7 @@ import typer
 
 from exchange import erasure
 from exchange.cli.administration import bundle_in_force, note
+from exchange.cli.materialise import topics_to_read
 from exchange.cli.options import CONFIG, Config, Json, asked_subject, load, print_json, say
 from exchange.clock import system_clock
 from exchange.contracts import Contract
@@ -23,6 +24,7 @@ from exchange.errors import BadRequest, PolicyUnavailable
 from exchange.publish import Layout
 from exchange.records import Erasure
 from exchange.registry import StoreRegistry
+from exchange.rekeying import of_contracts
 from exchange.settings import Settings
 from exchange.store import Store
 from exchange.topics import Broker
@@ -114,10 +116,11 @@ def made(settings: Settings, store: Store, broker: Broker) -> Eraser:
     if bundle is None:
         raise PolicyUnavailable("there are no policies yet; `exchange policy apply` applies them")
     registry = StoreRegistry(store.engine)
-    found = [registry.latest(f"{terms.topic}-value") for terms in bundle.served()]
+    served = [terms.topic for terms in bundle.served()]
+    found = [registry.latest(f"{topic}-value") for topic in of_contracts(served, store)]
     broker.ensure(erasure.topic(Layout.of(settings).replication))
     contracts = [Contract.from_text(text) for _, _, text in filter(None, found)]
-    return Eraser(store, broker, contracts, key_maker(settings), system_clock)
+    return Eraser(store, broker, contracts, topics_to_read(store), key_maker(settings), system_clock)
 
 
 def _counts(done: Erasure) -> dict[str, str]:

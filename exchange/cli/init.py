@@ -7,15 +7,16 @@ import os
 import re
 import secrets
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from exchange.audit.keys import Signer
 from exchange.cli.options import CONFIG, Config, say
 from exchange.errors import SettingWrong
-from exchange.files import synced
+from exchange.files import owned_as_folder, synced
 from exchange.settings import Settings, read_table
 from exchange.wiring import client_secret
 
@@ -113,6 +114,7 @@ def write_private(file: Path, content: bytes) -> None:
         handle.write(content)
         handle.flush()
         os.fsync(handle.fileno())
+    owned_as_folder(file)
     synced(file.parent)
 
 
@@ -136,15 +138,24 @@ def _clients(settings: Settings) -> list[Path]:
     return [*made, file]
 
 
+def check_secrets(settings: Settings, name: str) -> Mapping[str, Any]:
+    """The clients that the built-in issuer knows, if one of this name can be added. Raises SettingWrong."""
+    file = settings.path(settings.dev_issuer.clients)
+    if not PLAIN_NAME.fullmatch(name):
+        raise SettingWrong("the built-in issuer's clients are named in letters, digits, hyphens and underscores")
+    known = read_table(file, "`exchange init` makes one").get("clients", {}) if file.exists() else {}
+    if not isinstance(known, dict):
+        raise SettingWrong(f"{file}: [clients] is no table")
+    return known
+
+
 def add_secret(settings: Settings, name: str) -> list[Path]:
     """A secret for one more client of the built-in issuer, which knows it when its gateway starts again.
 
     What was made; nothing if it has one. Raises SettingWrong.
     """
     file, secret = settings.path(settings.dev_issuer.clients), client_secret(settings, name)
-    if not PLAIN_NAME.fullmatch(name):
-        raise SettingWrong("the built-in issuer's clients are named in letters, digits, hyphens and underscores")
-    known = read_table(file, "`exchange init` makes one").get("clients", {}) if file.exists() else {}
+    known = check_secrets(settings, name)
     if secret.exists() or name in known:
         return []
     text = _secret_of(settings, name)

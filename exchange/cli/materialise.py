@@ -28,6 +28,7 @@ from exchange.wiring import (
     open_broker,
     open_store,
     process_name,
+    refuse_while_restoring,
     spare_the_collector,
     standing_name,
 )
@@ -43,6 +44,7 @@ SQLITE_ROWS = 1_000
 def materialise(config: Config = CONFIG) -> None:
     """Read every contract's topic into the store until stopped (SIGTERM finishes the batch in hand)."""
     settings = load(config)
+    refuse_while_restoring(settings)
     watched = settings.materialise
     with ExitStack() as stack:
         if watched.metrics_port:

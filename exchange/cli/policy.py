@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -17,15 +17,18 @@ from exchange.cli.options import CONFIG, Config, Json, load, print_json, say
 from exchange.clock import system_clock
 from exchange.contracts import Catalogue, Contract, load_catalogue
 from exchange.decisions import Decider, explain, load_bundle, without_effect
-from exchange.errors import NotFound, PolicyRefused, SettingWrong
+from exchange.errors import Conflict, NotFound, PolicyRefused, SettingWrong
 from exchange.publish import Layout
 from exchange.records import CHECKPOINTS_TOPIC
 from exchange.registry import StoreRegistry
 from exchange.settings import Settings
-from exchange.topics import TopicSpec
+from exchange.store import Store
+from exchange.topics import Broker, TopicSpec
 from exchange.wiring import key_maker, open_broker, open_store
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+ATTEMPTS = 5  # while others apply at the same moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,49 +131,61 @@ def apply_policies(settings: Settings, edit: ClientsEdit | None = None) -> dict[
 
     Everything is checked before anything is written; what comes before the bundle only adds, so that a failure half-way
     leaves every decision as it was. An `edit` of clients.toml is written before the bundle, so that a client that was
-    struck in the one is not let in again by the other. Raises ContractRefused, PolicyRefused, Incompatible,
-    StoreUnavailable, BrokerUnavailable.
+    struck in the one is not let in again by the other. Where others apply at the same moment, the files are read again:
+    what was read before theirs never takes the place of it. Raises ContractRefused, PolicyRefused, Incompatible,
+    Conflict, StoreUnavailable, BrokerUnavailable.
     """
+    with closing(open_store(settings, system_clock)) as store, closing(open_broker(settings)) as broker:
+        for _ in range(ATTEMPTS):
+            read_policies(settings, edit.text if edit else None)  # nothing is made for files that are refused
+            store.migrate()
+            store.adopt(key_maker(settings).mark)
+            with suppress(_Overtaken):
+                return _apply(settings, edit, store, broker)
+            edit = None  # the file has it by now
+    raise Conflict("others apply policies again and again; try it once more")
+
+
+class _Overtaken(Exception):
+    """Another bundle came while this one was made."""
+
+
+def _apply(settings: Settings, edit: ClientsEdit | None, store: Store, broker: Broker) -> dict[str, Any]:
+    newest = store.newest_bundle_version()  # before the files are read: one that comes later may know more of them
     catalogue, bundle = read_policies(settings, edit.text if edit else None)
     served = catalogue.served()
     specs = topics(settings, served)
-    store = open_store(settings, system_clock)
-    broker = open_broker(settings)
-    try:
-        store.migrate()
-        store.adopt(key_maker(settings).mark)
-        registry = StoreRegistry(store.engine)
-        registry.check({contract.registry_subject: contract.schema_text for contract in served})
-        new = [
-            contract.registry_subject
-            for contract in served
-            if registry.lookup(contract.registry_subject, contract.schema_text) is None
-        ]
-        newest = store.newest_bundle_version()
-        if edit is not None and newest not in (None, edit.before) and not edit.others:
-            raise PolicyRefused(
-                "policies/ or schemas/ hold other changes, which are not in force yet and would be applied too: see "
-                "`exchange policy test`, then `exchange policy apply`, or give --with-other-changes"
-            )
-        stands = newest == bundle.version and whole_bundle(store, newest) is not None
-        if new or not stands:
-            note(
-                settings,
-                "policy apply",
-                bundle=bundle.version,
-                details={"registers": new, **(edit.details if edit else {})},
-            )
-        for contract in served:
-            registry.register(contract.registry_subject, contract.schema_text)
-        for spec in specs:
-            broker.ensure(spec)
-        if edit is not None:
-            edit.write()
-        if not stands:
-            store.save_bundle(bundle.version, bundle.to_bytes())
-    finally:
-        broker.close()
-        store.close()
+    registry = StoreRegistry(store.engine)
+    registry.check({contract.registry_subject: contract.schema_text for contract in served})
+    new = [
+        contract.registry_subject
+        for contract in served
+        if registry.lookup(contract.registry_subject, contract.schema_text) is None
+    ]
+    if edit is not None and newest not in (None, edit.before) and not edit.others:
+        raise PolicyRefused(
+            "policies/ or schemas/ hold other changes, which are not in force yet and would be applied too: see "
+            "`exchange policy test`, then `exchange policy apply`, or give --with-other-changes"
+        )
+    stands = newest == bundle.version and whole_bundle(store, newest) is not None
+    if new or not stands:
+        note(
+            settings,
+            "policy apply",
+            bundle=bundle.version,
+            details={"registers": new, **(edit.details if edit else {})},
+        )
+    for contract in served:
+        registry.register(contract.registry_subject, contract.schema_text)
+    for spec in specs:
+        broker.ensure(spec)
+    if edit is not None:
+        edit.write()
+    if not stands:
+        try:
+            store.save_bundle(bundle.version, bundle.to_bytes(), newest)
+        except Conflict:
+            raise _Overtaken from None
     return _summary(bundle, settings)
 
 
@@ -187,7 +202,7 @@ def topics(settings: Settings, contracts: Iterable[Contract]) -> list[TopicSpec]
 
 
 def _summary(bundle: Bundle, settings: Settings) -> dict[str, Any]:
-    known = {client.client_id for client in bundle.clients.values()}
+    constrained = {client.client_id: client.sender_constrained for client in bundle.clients.values()}
     return {
         "policy": bundle.version,
         "contracts": len(bundle.terms),
@@ -195,7 +210,11 @@ def _summary(bundle: Bundle, settings: Settings) -> dict[str, Any]:
         "purposes": len(bundle.purposes),
         "agreements": len(bundle.agreements),
         "guardrails": len(bundle.guardrails),
-        "without_effect": [*without_effect(bundle), *settings.gateway.without_effect(known)],
+        "without_effect": [
+            *without_effect(bundle),
+            *settings.gateway.without_effect(set(constrained)),
+            *settings.gateway.locked_out(constrained),
+        ],
     }
 
 

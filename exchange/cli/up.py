@@ -14,7 +14,7 @@ from exchange.cli.policy import apply_policies
 from exchange.cli.supervisor import Supervisor, exchange_command
 from exchange.errors import OperatorError, SettingWrong
 from exchange.settings import Settings
-from exchange.wiring import gateway_url
+from exchange.wiring import gateway_url, refuse_while_restoring
 
 app = typer.Typer()
 
@@ -25,6 +25,7 @@ READY_SECONDS = 60.0
 def up(config: Config = CONFIG, json: Json = False) -> None:
     """Apply the policies, then run gateway, materialiser and connectors until stopped; what ends is started again."""
     settings = load(config)
+    refuse_while_restoring(settings)
     parts = commands(config, settings)  # before anything is changed
     applied = apply_policies(settings)
     supervisor = Supervisor(parts)

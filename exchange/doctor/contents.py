@@ -58,7 +58,10 @@ def look_at_policies(means: Means) -> Iterator[Said]:
         yield Finding(
             "the files are not what is in force", "policies", "run `exchange policy apply`, or take the files back"
         )
-    known = {client.client_id for client in files.clients.values()}
+    constrained = {client.client_id: client.sender_constrained for client in files.clients.values()}
+    for locked in settings.gateway.locked_out(constrained):
+        yield Finding(locked, "gateway", "set it, or take `sender_constrained` from the client")
+    known = set(constrained)
     for warning in [*without_effect(files), *settings.gateway.without_effect(known)]:
         yield Finding(f"without effect: {warning}", "policies", "correct the name, or take the line away")
 

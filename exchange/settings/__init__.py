@@ -8,7 +8,7 @@ Relative paths and `sqlite:///` URLs are taken from the folder of the file. Secr
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -257,6 +257,17 @@ class GatewaySettings(Part):
     subjects_per_day_of: dict[str, Annotated[int, Field(ge=1, le=10**9)]] = {}
     """another number for a client, by its client id, whichever issuer's: `subjects_per_day_of = { tax-desk = 500 }`. A
     name that no client has is told by `exchange policy apply` and `test`, and in the log of a gateway that starts"""
+
+    def locked_out(self, constrained: Mapping[str, str | None]) -> list[str]:
+        """Which clients, by id with how they are constrained, can never come in under these settings, and why."""
+        nowhere = self.public_url is None and self.host in ("0.0.0.0", "::")  # noqa: S104
+        found = []
+        for client, how in sorted(constrained.items()):
+            if how == "mtls" and not self.client_cert_peers:
+                found.append(f"client {client} must show a certificate, and gateway.client_cert_peers names no proxy")
+            if how == "dpop" and nowhere:
+                found.append(f"client {client} must prove its key for an address, and gateway.public_url names none")
+        return found
 
     def without_effect(self, client_ids: Collection[str]) -> list[str]:
         """What is set for a client that is none of these: mistyped, or struck from the list since."""

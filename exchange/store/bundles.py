@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
+from types import EllipsisType
 
 import sqlalchemy as sa
 
-from exchange.errors import NotFound, PolicyRefused
-from exchange.store.database import insert_into
+from exchange.errors import Conflict, NotFound, PolicyRefused
+from exchange.store.database import insert_into, is_postgres
 from exchange.store.statements import NEWEST_BUNDLE, RECENT_BUNDLES
 from exchange.store.tables import bundle_applications, bundles
 
 
-def save(connection: sa.Connection, version: str, body: bytes, at: datetime) -> None:
+def save(
+    connection: sa.Connection, version: str, body: bytes, at: datetime, after: str | EllipsisType | None = ...
+) -> None:
     """Store a bundle and make it the newest. What stands under its version and was damaged there is mended.
 
-    Raises PolicyRefused if another body stands there, and this one has not the version's hash either.
+    `after`: the version that must be the newest until now, None for none. Raises Conflict if another is; PolicyRefused
+    if another body stands under the version, and this one has not the version's hash either.
     """
+    if is_postgres(connection):  # on SQLite a writer is alone
+        connection.exec_driver_sql("LOCK TABLE bundle_applications IN SHARE ROW EXCLUSIVE MODE")
+    if after is not ... and newest_version(connection) != after:
+        raise Conflict("other policies were applied meanwhile")
     connection.execute(insert_into(connection, bundles).values(version=version, body=body).on_conflict_do_nothing())
     if load(connection, version) != body:
         if hashlib.sha256(body).hexdigest() != version:

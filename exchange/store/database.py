@@ -85,13 +85,16 @@ def connect_sqlite(path: Path, **options: Any) -> Any:
     Raises StoreUnavailable; SettingWrong if others can read the file; UnsafeSQLite.
     """
     try:
-        return sqlite.connect(path, **options)
+        connection = sqlite.connect(path, **options)
     except SettingWrong as wrong:
         if isinstance(wrong.__cause__, OSError):
             raise StoreUnavailable(wrong.detail) from None
         raise
     except OSError as error:
         raise StoreUnavailable(f"{path}: {error.strerror}") from None
+    # What is erased or replaced is not left in the file's free places.
+    connection.execute("PRAGMA secure_delete = ON")
+    return connection
 
 
 def _sqlite_engine(path: Path, options: dict[str, Any], pool_size: int) -> sa.Engine:

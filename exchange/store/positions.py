@@ -121,3 +121,10 @@ def next_offsets(connection: sa.Connection, topics: Iterable[str]) -> Mapping[tu
 def topics(connection: sa.Connection) -> set[str]:
     """The topics of which a partition was ever taken."""
     return set(connection.scalars(sa.select(positions.c.topic).distinct()))
+
+
+def end_at(connection: sa.Connection, ends: Mapping[tuple[str, int], int]) -> None:
+    """Positions behind these ends move back to them."""
+    for (topic, partition), end in ends.items():
+        beyond = (positions.c.topic == topic) & (positions.c.partition == partition) & (positions.c.next > end)
+        connection.execute(positions.update().where(beyond).values(next=end))

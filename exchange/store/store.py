@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
+from types import EllipsisType
 
 import sqlalchemy as sa
 
@@ -158,6 +160,15 @@ class Store:
         with writing(self.engine) as connection:
             return erasing.erase(connection, subject_key)
 
+    def overwrite_log(self) -> None:
+        """On SQLite: bring the log beside the file into it and empty it, for it holds pages as they were before.
+
+        A reader that is at work keeps it from that; the next checkpoint does it.
+        """
+        if not database.is_postgres(self.engine):
+            with closing(self.engine.raw_connection()) as connection:
+                connection.driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()  # type: ignore[union-attr]
+
     def payloads(self, contract: str) -> list[tuple[str, str]]:
         """(id, payload) of the rejects of `<department>.<dataset>` that have one."""
         with reading(self.engine) as connection:
@@ -173,6 +184,11 @@ class Store:
         with reading(self.engine) as connection:
             return positions.topics(connection)
 
+    def read_from_end(self, ends: Mapping[tuple[str, int], int]) -> None:
+        """Positions behind these ends, by topic and partition, move back to them: what comes next there is read."""
+        with writing(self.engine) as connection:
+            positions.end_at(connection, ends)
+
     def positions(self, topics: Iterable[str]) -> Mapping[tuple[str, int], int]:
         """The offset to read next of every partition of these topics of which something was read."""
         with reading(self.engine) as connection:
@@ -180,14 +196,15 @@ class Store:
 
     # -- policy bundles --
 
-    def save_bundle(self, version: str, body: bytes) -> None:
+    def save_bundle(self, version: str, body: bytes, after: str | EllipsisType | None = ...) -> None:
         """Store an immutable bundle and make it the newest, also if it was stored before.
 
+        `after`: what must be the newest version until now, None for none; Conflict is raised if another is.
         A body that was damaged in the store is mended. Raises PolicyRefused if another body is stored under this
         version, and this one has not the version's hash either.
         """
         with writing(self.engine) as connection:
-            bundles.save(connection, version, body, self._clock())
+            bundles.save(connection, version, body, self._clock(), after)
 
     def newest_bundle_version(self) -> str | None:
         """The version of the newest bundle, None if there is none."""
