@@ -45,6 +45,8 @@ def open_broker(settings: Settings, member: str | None = None) -> Broker:
         from exchange.kafka import KafkaBroker
 
         servers = url.removeprefix(KAFKA).rstrip("/")
+        if "@" in servers:
+            raise SettingWrong("broker.url: a log-in has no place there; broker.properties takes it (docs/broker.md)")
         if not servers or not all(":" in server for server in servers.split(",")):
             raise SettingWrong("broker.url: write kafka://host:port, several servers separated by commas")
         return KafkaBroker(servers, _properties(settings), member)

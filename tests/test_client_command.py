@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +284,19 @@ def test_editing_keeps_every_other_byte(found: list[tuple[str, str, str]], data:
 
 def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_day_stands_with_its_entry_and_not_below_the_next_ones_comment(end: str) -> None:
+    lines = [
+        "# All of them.", "[[clients]]", 'issuer = "x"', 'client_id = "a"', "purposes = [", "    # none yet", "]", "",
+        "# About b.", "", "[[clients]]", 'issuer = "x"', 'client_id = "b"', "",
+    ]  # fmt: skip
+    after = editing.struck(end.join(lines), "a", None, date(2026, 1, 2))
+    assert after == end.join([*lines[:7], "struck = 2026-01-02", *lines[7:]])
+    assert editing.struck(end.join(lines), "b", None, date(2026, 1, 2)).endswith(
+        f'client_id = "b"{end}struck = 2026-01-02{end}'
+    )
 
 
 # --- two at the same moment -------------------------------------------------------------------------------------------

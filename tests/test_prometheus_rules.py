@@ -36,6 +36,16 @@ def exposed() -> set[str]:
     return names
 
 
+def test_every_label_is_one_of_a_few_words_and_none_is_about_a_person() -> None:
+    names = {
+        name for metric in vars(metrics).values() if hasattr(metric, "_documentation") for name in metric._labelnames
+    }
+    assert names == {
+        "contract", "connector", "outcome", "topic", "partition", "source", "reason", "route", "method", "status",
+        "client", "bound",
+    }  # fmt: skip
+
+
 ALERTS = {rule["alert"]: rule for rule in rules("alerts.yml")}
 RECORDED = {rule["record"] for rule in rules("recording.yml")}
 

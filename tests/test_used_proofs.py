@@ -35,6 +35,13 @@ def test_what_has_ended_is_forgotten(stores: Stores) -> None:
     assert used.use([("a", AT), ("b", AT)]) == [True, False]
 
 
+def test_of_one_that_comes_twice_at_once_the_later_end_counts(stores: Stores) -> None:
+    used = UsedProofs(stores.open().engine)
+    assert used.use([("twice", 200), ("twice", 100)]) == [True, False]
+    used.forget(150)
+    assert used.use([("twice", 300)]) == [False]
+
+
 def test_many_at_once_are_each_new_in_one_of_them(stores: Stores) -> None:
     """In any order, and while others are forgotten: no deadlock, no proof that counts twice."""
     wanted = [(f"proof {number}", AT + 100) for number in range(200)]

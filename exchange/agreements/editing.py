@@ -54,10 +54,23 @@ def struck(text: str, client_id: str, issuer: str | None, day: date) -> str:
     try:
         document = tomlkit.parse(text)
         document[CLIENTS][place][STRUCK] = day  # a list of tables: `entries` has seen it
-        after = tomlkit.dumps(document)
+        after = _behind_its_entry(text, tomlkit.dumps(document))
     except TOMLKitError as error:  # what tomllib reads and tomlkit does not
         raise PolicyRefused(f"clients.toml cannot be edited here ({error}); write `{STRUCK} = {day}` by hand") from None
     return _checked(after, [{**one, STRUCK: day} if at == place else one for at, one in enumerate(before)])
+
+
+def _behind_its_entry(text: str, after: str) -> str:
+    """The line that came in, above the blank lines and comments before the next entry: these are that one's."""
+    old, new = text.splitlines(keepends=True), after.splitlines(keepends=True)
+    at = next((at for at, line in enumerate(new) if at >= len(old) or old[at] != line), None)
+    if at is None or len(new) != len(old) + 1 or not new[at].startswith(STRUCK):
+        return after  # the last line had no end, and has one now
+    line = new.pop(at)
+    while at and (not new[at - 1].strip() or new[at - 1].lstrip().startswith("#")):
+        at -= 1
+    end = "\r\n" if new[at - 1].endswith("\r\n") else "\n"
+    return "".join([*new[:at], line.rstrip("\r\n") + end, *new[at:]])
 
 
 def _place(listed: list[dict[str, Any]], client_id: str, issuer: str | None) -> int:

@@ -23,7 +23,9 @@ class UsedProofs:
 
         Of one that stands there twice the first is new. If only the store's answer was lost, they were used.
         """
-        ends = dict(proofs)
+        ends: dict[str, int] = {}
+        for mark, end in proofs:
+            ends[mark] = max(end, ends.get(mark, end))
         marks = sorted(ends)  # in one order, so that two gateways wait for each other in one direction only
         with writing(self._engine) as connection:
             if is_postgres(connection):
