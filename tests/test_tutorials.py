@@ -10,35 +10,52 @@ from pathlib import Path
 import pytest
 
 from exchange.cli.demo.town import free_ports
+from tests.support.services import LocalServices, skip_or_fail
 from tests.support.tutorials import BLOCK, Differs, Step, Walk, matches, steps
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "tutorials"
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(240)
-@pytest.mark.parametrize("name", ["department", "agency"])
+NAMES = ["department", "agency", "operator"]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("department", marks=pytest.mark.slow),
+        pytest.param("agency", marks=pytest.mark.slow),
+        pytest.param("operator", marks=pytest.mark.services),
+    ],
+)
 def test_a_tutorial_is_walked_as_it_stands(tmp_path: Path, name: str) -> None:
     """In a folder with what a clone has, and no environment of ours; only the ports are others."""
+    if name == "operator" and not all(map(shutil.which, ("java", "mvn", "pg_dump"))):
+        skip_or_fail("Java, Maven or pg_dump is missing")
     for part in ("schemas", "policies"):
         shutil.copytree(ROOT / part, tmp_path / part)
-    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    for part in (".venv", ".services", "deploy"):
+        (tmp_path / part).symlink_to(ROOT / part)
     ports = [str(port) for port in free_ports(3)]
     names = ("GATEWAY__PORT", "GATEWAY__METRICS_PORT", "MATERIALISE__METRICS_PORT")
     environment = {
         "PATH": os.environ["PATH"], "HOME": str(tmp_path), "LANG": "C.UTF-8", "COLUMNS": "200",
         **{f"EXCHANGE_{setting}": port for setting, port in zip(names, ports, strict=True)},
     }  # fmt: skip
-    walk = Walk(tmp_path, {"127.0.0.1:8080": f"127.0.0.1:{ports[0]}"}, environment)
+    here = {"127.0.0.1:8080": f"127.0.0.1:{ports[0]}", "127.0.0.1:9464": f"127.0.0.1:{ports[1]}"}
+    walk = Walk(tmp_path, here, environment)
     try:
         for step in steps((PAGES / f"{name}.md").read_text("utf-8")):
             walk.take(step)
     finally:
         walk.end()
+        services = tmp_path / "tutorial" / "services"
+        if services.exists():  # of a walk that ended before its end
+            LocalServices(services).halt()
 
 
-@pytest.mark.parametrize("name", ["department", "agency"])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_chinese_page_goes_the_same_way(name: str) -> None:
     """Its files and commands are those that are walked, and its parts stand in the same order."""
     english, chinese = ((PAGES / f"{name}{language}.md").read_text("utf-8") for language in ("", ".zh-CN"))

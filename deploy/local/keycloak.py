@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -59,7 +60,8 @@ class Keycloak:
         """The variables that name it: the product's setting with the realm's issuer, or the tests' variable."""
         where = f"127.0.0.1:{(self.folder / 'port').read_text()}"
         if product:
-            return {"EXCHANGE_ISSUERS": f'[{{"issuer":"http://{where}/realms/city"}}]'}
+            issuer = {"issuer": f"http://{where}/realms/city", "name": "https://issuer.exchange.invalid"}
+            return {"EXCHANGE_ISSUERS": json.dumps([issuer], separators=(",", ":"))}
         return {"EXCHANGE_TEST_KEYCLOAK": f"http://admin:{admin_password(self.folder)}@{where}"}
 
     def start(self) -> None:
@@ -109,6 +111,8 @@ def _server(java: str) -> Path:
             with zipfile.ZipFile(packed) as opened:
                 opened.extractall(SERVER)
             (unpacked,) = SERVER.glob("keycloak-*")
+            for script in unpacked.glob("bin/*.sh"):
+                script.chmod(0o755)  # which zipfile does not
             done = run([*_program(java, unpacked), *BUILD])
             if done.returncode:
                 raise Refused(f"Keycloak could not be built:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
