@@ -1,7 +1,7 @@
 """docker-compose.yml and the Dockerfile, without a container engine: what they name is there, and works as it is named.
 
-The last tests run the programs themselves with what the files give them: three Kafka nodes, nginx in front of two
-gateways, the scripts of deploy/compose, and the image's steps in a folder.
+The last tests run the programs themselves with what the files give them: nginx in front of two gateways, the scripts of
+deploy/compose, and the image's steps in a folder.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -28,11 +27,7 @@ from typer.testing import CliRunner
 
 from exchange.cli import client
 from exchange.cli.token import fetch
-from exchange.errors import BrokerUnavailable
-from exchange.kafka import KafkaBroker
-from exchange.records import Message
 from exchange.settings import IssuerSettings, Settings
-from exchange.topics import TopicSpec
 from tests.support import compose
 from tests.support.keycloak import Keycloak
 from tests.support.nginx import nginx
@@ -286,63 +281,3 @@ def test_a_gateway_that_is_gone_is_not_missed_behind_nginx(tmp_path: Path) -> No
         first.process.kill()
         first.process.wait()
         assert [httpx2.get(f"{url}/readyz").status_code for _ in range(20)] == [200] * 20
-
-
-@pytest.mark.services
-@pytest.mark.timeout(240)
-def test_one_of_three_kafka_nodes_is_not_missed(tmp_path: Path, kafka_servers: str) -> None:
-    """Three nodes with the properties of their environment; `kafka_servers` has fetched the jars."""
-    names = [name for name in SERVICES if name.startswith("kafka-")]
-    ports = {name: (free_port(), free_port()) for name in names}
-    with ExitStack() as stack:
-        nodes = {name: stack.enter_context(kafka_node(tmp_path / name, name, ports)) for name in names}
-        broker = stack.enter_context(closing(KafkaBroker(",".join(f"127.0.0.1:{each[0]}" for each in ports.values()))))
-        deadline = time.monotonic() + 90
-        size = 0
-        while size < 3 and time.monotonic() < deadline:
-            with suppress(BrokerUnavailable):
-                size = broker.size()
-            time.sleep(0.5)
-        assert size == 3
-        broker.ensure(TopicSpec("civil.person.v1", partitions=3, replication=compose.settings().broker.replication))
-        publisher = stack.enter_context(closing(broker.publisher()))
-        messages = [Message(str(n).encode(), b"v", {}) for n in range(100)]
-        publisher.publish("civil.person.v1", messages)
-        nodes["kafka-3"].kill()
-        nodes["kafka-3"].wait()
-        publisher.publish("civil.person.v1", messages)
-        assert len(list(broker.read("civil.person.v1"))) == 200
-
-
-@contextmanager
-def kafka_node(folder: Path, name: str, ports: dict[str, tuple[int, int]]) -> Iterator[subprocess.Popen[bytes]]:
-    """One node, its environment turned into properties as the image does it: KAFKA_NODE_ID is node.id."""
-    java, jars = shutil.which("java"), ROOT / ".services/jars"
-    if java is None or not jars.is_dir():
-        skip_or_fail("Java, or Kafka's jars (deploy/local/services.py start kafka), are missing")
-    environment = dict(SERVICES[name]["environment"])
-    cluster = environment.pop("CLUSTER_ID")
-    text = "".join(
-        f"{key.removeprefix('KAFKA_').lower().replace('_', '.')}={value}\n" for key, value in environment.items()
-    )
-    own, controller = ports[name]
-    text = text.replace("PLAINTEXT://:9092", f"PLAINTEXT://127.0.0.1:{own}").replace(
-        "CONTROLLER://:9093", f"CONTROLLER://127.0.0.1:{controller}"
-    )
-    for other, (outer, inner) in ports.items():
-        text = text.replace(f"{other}:9092", f"127.0.0.1:{outer}").replace(f"{other}:9093", f"127.0.0.1:{inner}")
-    text = text.replace("/var/lib/kafka/data", str(folder / "data"))
-    folder.mkdir()
-    (folder / "server.properties").write_text(text)
-    program = [str(java), "-Xmx384m", "-XX:+UseSerialGC", "-cp", f"{jars}/*"]
-    format_ = [*program, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(folder / "server.properties")]
-    done = run(*format_)
-    assert done.returncode == 0, done.stdout + done.stderr
-    with (folder / "log").open("wb") as log:
-        running = subprocess.Popen([*program, "kafka.Kafka", str(folder / "server.properties")], stdout=log, stderr=log)
-    try:
-        yield running
-    finally:
-        running.kill()  # the last ones are no quorum any more, and would wait for one
-        running.wait()
-    assert "Unknown configuration" not in (folder / "log").read_text("utf-8")
